@@ -1,0 +1,66 @@
+#pragma once
+/* What the cards of this node are and do. The monitor runs one worker, a child process (`kohakuriver gpu-worker`) that
+ * reads sysfs and NVML: whatever hangs or crashes there (rule R7, losses L40, L57, L70, L77) is killed at a deadline
+ * and started anew, and the cards show as unknown meanwhile, never as free (R3).
+ * Identity: cards are found in sysfs in PCI order, opened in NVML by PCI address, and keep the node-local index that
+ * they were given first, in `index_file` (R4). NVML's own index is never used. */
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "model/gpu.h"
+
+struct gpu_monitor;
+
+struct gpu_monitor_config {
+    const char *sysfs_root;   /* "/" or the root of a fake tree (<root>/sys/bus/pci/devices …) */
+    const char *nvml_library; /* "libnvidia-ml.so.1" or a path */
+    const char *index_file;   /* state: PCI address + UUID -> index, baseline memory */
+    const char *worker_exe;   /* NULL: /proc/self/exe */
+    int64_t interval_ms;      /* between samples */
+    int64_t deadline_ms;      /* for one answer of the worker */
+};
+
+/* The newest picture. Borrowed; valid until the next on_update or gpu_monitor_free. */
+struct gpu_snapshot {
+    GPtrArray *gpus;  /* of struct gpu, by index */
+    bool known;       /* an inventory could be taken. true with no cards: the node has none */
+    bool simulated;   /* the library or the tree is a stand-in */
+    char *text;       /* "driver 550.54.15, NVML 12.550", or why there is no inventory or NVML */
+    int64_t taken_ms; /* monotonic; 0: none yet */
+};
+
+/* Starts the worker. on_update after every sample and when the worker fails. New monitor, or NULL with KR_ERROR_IO /
+ * KR_ERROR_STORAGE when the index file is unreadable or cannot be written. */
+struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_config *config,
+                                    void (*on_update)(void *user), void *user, GError **error);
+void gpu_monitor_free(struct gpu_monitor *monitor);
+const struct gpu_snapshot *gpu_monitor_snapshot(const struct gpu_monitor *monitor);
+
+/* Tells which cards our own leases hold: processes there are ours, elsewhere they are foreign (L10). */
+void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool leased);
+
+/* Evidence for R2, asked fresh: no process on the card (NVML's lists and /proc/N/fd by device number), memory within a
+ * margin of the card's learned idle baseline, card and driver in order. One entry per uuid asked, same order. When the
+ * worker does not answer within its deadline every entry is "not free: no answer". Never calls back before returning. */
+struct gpu_check {
+    char uuid[GPU_UUID_MAX_BYTES + 1];
+    bool is_free;
+    char *why; /* NULL when free; else "pid 4711 python3 (user alice) uses it", "412 MiB above its idle memory" … */
+};
+typedef void gpu_check_cb(void *user, const struct gpu_check *checks, size_t n);
+struct gpu_check_call;
+struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char *const *uuids, size_t n,
+                                         gpu_check_cb *on_done, void *user);
+void gpu_check_cancel(struct gpu_check_call *call); /* no callback afterwards; NULL is fine */
+
+/* The NVIDIA cards (minor numbers, ascending) whose device nodes a process's root has in /dev, by reading
+ * /proc/PID/root/dev: character devices of major 195 and minor < 254. For the check after a container's start that exactly
+ * the asked cards arrived (L52). KR_ERROR_NOT_FOUND when the process is gone. *ret_minors: caller unrefs. */
+bool gpu_minors_visible_to(pid_t pid, GArray **ret_minors, GError **error);
+
+/* The child's main function, verb `gpu-worker`: requests on stdin, answers on stdout, ends with its stdin. */
+int gpu_worker_main(int argc, char **argv);

@@ -1,0 +1,54 @@
+#pragma once
+/* What a node says about itself: sent whole in hello and in each heartbeat, shown by `node status`. Facts only; who
+ * holds what is the ledger's business. */
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/gpu.h"
+
+enum { NODE_MAX_NUMA = 64, NODE_MAX_CORES = 4096, NODE_TEXT_MAX_BYTES = 511 };
+
+struct numa_node {
+    int id;
+    int cores;         /* CPUs of cpulist */
+    char *cpulist;     /* owned; kernel list format, "0-7,16-23" */
+    int64_t mem_bytes; /* 0: a memoryless node, tasks there get no cpuset.mems */
+};
+
+struct node_info {
+    char *name;
+    char *boot_id; /* /proc/sys/kernel/random/boot_id */
+    char *version; /* of the runner */
+    int cores;
+    int64_t mem_total_bytes;
+    int64_t mem_used_bytes;
+    GPtrArray *numa; /* of struct numa_node, owned, ordered by id; empty when the node has no NUMA information */
+    GPtrArray *gpus; /* of struct gpu, owned, ordered by index */
+    bool gpus_known; /* false: no inventory could be taken, so nothing with a GPU may be granted (R3) */
+    char *gpu_text;  /* driver and library version, or why there is no inventory */
+    bool gpus_simulated;
+    bool engine_ok;
+    char *engine_text; /* "Docker 20.10.24, GPU injection: nvidia hook", or what is wrong with it */
+    bool disk_ok;      /* the runner can write its state */
+    char *disk_text;   /* when not: why */
+};
+
+struct node_info *node_info_new(const char *name);
+void node_info_free(struct node_info *info);
+struct numa_node *numa_node_new(int id, const char *cpulist, int64_t mem_bytes);
+void numa_node_free(struct numa_node *node);
+
+/* Number of CPUs in a kernel cpulist; -1 when malformed. */
+int cpulist_count(const char *cpulist);
+
+/* Borrowed, NULL when there is none. */
+struct gpu *node_info_gpu_by_index(const struct node_info *info, int index);
+struct gpu *node_info_gpu_by_uuid(const struct node_info *info, const char *uuid);
+struct numa_node *node_info_numa(const struct node_info *info, int id);
+
+json_t *node_info_to_json(const struct node_info *info);
+/* New node_info, or NULL with KR_ERROR_BAD_REQUEST. Refuses duplicate GPU indices, UUIDs or PCI addresses. */
+struct node_info *node_info_from_json(const json_t *json, GError **error);
