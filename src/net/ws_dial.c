@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "net/ws.h"
+#include "net/ws_handshake.h"
 #include "net/ws_internal.h"
 
 enum { MAX_HEAD_BYTES = 16 * 1024 };
@@ -112,22 +113,11 @@ static bool receive_head(struct ws_dial *dial) {
     return true;
 }
 
-static char *accept_value(const char *key) {
-    g_autofree char *text = g_strconcat(key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", NULL); /* RFC 6455 section 1.3 */
-    g_autoptr(GChecksum) sha1 = g_checksum_new(G_CHECKSUM_SHA1);
-    guint8 digest[20];
-    gsize len = sizeof digest;
-
-    g_checksum_update(sha1, (const guchar *)text, -1);
-    g_checksum_get_digest(sha1, digest, &len);
-    return g_base64_encode(digest, len);
-}
-
 /* The answer must be 101 and prove that it read our key. */
 static bool check_head(struct ws_dial *dial, const char *key) {
     g_autofree char *head = g_strndup(dial->head->str, dial->head_len);
     g_auto(GStrv) lines = g_strsplit(head, "\r\n", -1);
-    g_autofree char *expected = accept_value(key);
+    g_autofree char *expected = ws_handshake_accept(key);
     int status = g_str_has_prefix(lines[0], "HTTP/1.1 ") ? (int)g_ascii_strtoll(lines[0] + 9, NULL, 10) : 0;
 
     if (status == 401 || status == 403)
