@@ -88,6 +88,7 @@ static void restore_node(struct host *host, const struct store_node *node) {
     if (node->credential_hash && node->credential_hash[0])
         g_hash_table_insert(host->credentials, g_strdup(node->credential_hash), g_strdup(node->name));
     if (!info) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): without info there is an error */
         log_warning("what is kept of node %s is not understood: %s", node->name, error->message);
         info = node_info_new(node->name);
     }
