@@ -21,6 +21,8 @@ struct http_request {
     int64_t connect_timeout_ms; /* 0: 5 s */
     int64_t timeout_ms;         /* for the whole call; 0: none (streams, container start) */
     size_t max_body_bytes;      /* of a collected answer; 0: 8 MiB. More is an error */
+    bool may_repeat;            /* a kept connection may be used although the request would be sent again if that breaks
+                                 * before an answer; always so for GET and HEAD, others get a fresh connection */
     void *user;
     /* Optional: with it the body of a 2xx answer is handed over piece by piece and not collected. */
     void (*on_data)(void *user, const char *bytes, size_t len);

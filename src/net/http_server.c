@@ -527,7 +527,7 @@ static bool is_loopback(const struct sockaddr *address) {
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
-static void on_mhd_log(void *arg, const char *format, va_list args) {
+G_GNUC_PRINTF(2, 0) static void on_mhd_log(void *arg, const char *format, va_list args) {
     g_autofree char *text = g_strdup_vprintf(format, args);
 
     (void)arg;
