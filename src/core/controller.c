@@ -203,7 +203,8 @@ void controller_act(struct controller *c, struct live_task *live) {
     }
     if (!is_connected(c, task->lease.node) || task_state_is_terminal(task->state))
         return;
-    if (task->state == TASK_PENDING && !live->start_sent) {
+    /* a kill that is being recorded may count on its task never having been sent */
+    if (task->state == TASK_PENDING && live->draft->state == TASK_PENDING && !live->start_sent) {
         live->start_sent = live->was_sent = true;
         controller_send(c, task->lease.node, WIRE_START,
                         json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec",
