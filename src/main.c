@@ -12,7 +12,6 @@
 static const struct config_key runner_config_keys[] = {{.name = NULL}};
 __attribute__((weak)) int runner_main(const struct config *config);
 #endif
-#pragma weak gpu_worker_main
 
 #define OPTION_HOST \
     { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "lib"), str(HERE)]
 from engine import IMAGE, Engine, kill_quietly, read_bytes  # noqa: E402
-from tap import Skip, note, wait_until  # noqa: E402
+from tap import Skip, main, note, skip, wait_until  # noqa: E402,F401
 
 BUILD = Path(os.environ.get("KR_BUILD", ROOT / "build-test")).resolve()
 EXE = str(BUILD / "kohakuriver")
