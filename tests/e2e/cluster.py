@@ -236,9 +236,8 @@ class Cluster:
             return False
 
     def add_engine(self, name, hook=True):
-        scenarios = ":".join(str(FAKES / "scenarios" / (n + ".json")) for n in ("mynode", "node2"))
         engine = Engine(self.dir, name, HOOK_DIR if hook else None,
-                        {"KOHAKURIVER_FAKE_SCENARIOS": scenarios, "KOHAKURIVER_FAKE_HOOK_LOG": str(self.dir / "hook.log")})
+                        [FAKES / "scenarios" / (n + ".json") for n in ("mynode", "node2")])
         self.engines.append(engine)
         engine.start()
         engine.import_image()
@@ -357,7 +356,7 @@ class Cluster:
             if status not in (0, -signal.SIGKILL):  # -9: a test killed it
                 problems.append("%s ended with %s: %s" % (daemon.name, status, daemon.tail(1500)))
         for engine in self.engines:
-            problems += ["container left: " + c for c in engine.destroy()]
+            problems += ["left of an engine: " + what for what in engine.destroy()]
         problems += self.leftovers()
         for pid in self.own_processes():
             kill_quietly(pid)
@@ -373,15 +372,11 @@ class Cluster:
                 if p.isdigit() and int(p) != os.getpid() and mark in read_bytes("/proc/%s/cmdline" % p)]
 
     def leftovers(self):
-        """Processes, mounts, network namespaces and cgroups of this cluster that are still there."""
+        """Processes and mounts of this cluster that are still there."""
         end = time.monotonic() + 3
         while self.own_processes() and time.monotonic() < end:
             time.sleep(0.05)
         left = ["process left: %d %s" % (pid, read_bytes("/proc/%d/cmdline" % pid).replace(b"\0", b" ").decode()[:200])
                 for pid in self.own_processes()]
         left += ["mount left: " + line for line in Path("/proc/mounts").read_text().splitlines() if str(self.dir) in line]
-        own = "kr-%d-" % os.getpid()
-        if os.path.isdir("/run/netns"):
-            left += ["network namespace left: " + n for n in os.listdir("/run/netns") if n.startswith(own)]
-        left += ["cgroup left: %s" % p for p in Path("/sys/fs/cgroup").glob("*/%s*" % own)]
         return left

@@ -1,21 +1,21 @@
 """A real Docker Engine of the tests' own: its network namespace, its folders, its cgroup; nothing of it stays behind."""
+import hashlib
 import http.client
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 from tap import Skip, wait_until
 
 IMAGE = "kohakuriver-e2e:latest"
+DOCKERD = Path(__file__).resolve().parent.parent.parent / "tools" / "dockerd.sh"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -49,73 +49,47 @@ def busybox_tar():
 
 
 class Engine:
-    def __init__(self, folder, name, hook_dir=None, environment=None):
-        """`hook_dir` goes to the front of dockerd's PATH; `environment` reaches the hook."""
+    """An engine that tools/dockerd.sh runs, with the GPU hook in front of its PATH unless hook_dir is None."""
+
+    def __init__(self, folder, name, hook_dir=None, scenarios=()):
         for program in ("dockerd", "ip", "nsenter", "unshare"):
             if not shutil.which(program):
                 raise Skip("%s is not installed" % program)
         if os.geteuid() != 0:
             raise Skip("a Docker Engine needs root")
-        self.dir, self.name = Path(folder) / name, name
-        self.netns = "kr-%d-%s" % (os.getpid(), name)
-        self.cgroup = "kr-%d-%s" % (os.getpid(), name)
-        self.socket = str(self.dir / "docker.sock")
-        self.hook_dir, self.environment = hook_dir, environment or {}
-        self.process = self.containerd = None
-        self.dir.mkdir(parents=True)
-        (self.dir / "daemon.json").write_text("{}")
-        subprocess.run(["ip", "netns", "add", self.netns], check=True)
-        subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
+        self.folder, self.name, self.hook_dir, self.scenarios = Path(folder) / "dk", name, hook_dir, scenarios
+        self.state = self.folder / name
+        self.tag = "kr-%s-%s" % (hashlib.md5(str(self.folder).encode()).hexdigest()[:6], name)  # as dockerd.sh names things
+        self.socket = self.tool("socket")
 
     # ---- the daemon ----
 
-    def spawn(self, command, log_name):
-        """A daemon in the engine's network namespace, on a machine of its own name."""
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        if self.hook_dir:
-            path = "%s:%s" % (self.hook_dir, path)
-        inside = ["nsenter", "--net=/run/netns/" + self.netns, "unshare", "--uts", "sh", "-c",
-                  'echo "$0" > /proc/sys/kernel/hostname; exec "$@"', self.name]
-        with open(self.dir / log_name, "ab") as log:
-            return subprocess.Popen(inside + command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                    env=dict(os.environ, PATH=path, **self.environment), start_new_session=True)
+    def tool(self, verb):
+        environment = dict(os.environ, KOHAKURIVER_DK=str(self.folder), HOOK=str(self.hook_dir or ""),
+                           SCENARIOS=":".join(map(str, self.scenarios)))
+        done = subprocess.run([str(DOCKERD), verb, self.name], capture_output=True, text=True, env=environment, timeout=90)
+        assert done.returncode == 0, "dockerd.sh %s %s: %s" % (verb, self.name, done.stderr[-1500:])
+        return done.stdout.strip()
 
     def start(self):
-        """containerd runs beside dockerd, as under systemd: it outlives a dockerd that is killed."""
-        address = str(self.dir / "containerd.sock")
-        if not self.containerd:
-            (self.dir / "containerd.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
-            self.containerd = self.spawn(["containerd", "--config", str(self.dir / "containerd.toml"), "--address", address,
-                                          "--root", str(self.dir / "containerd"), "--state", str(self.dir / "cstate")],
-                                         "containerd.log")
-            wait_until("containerd answers", lambda: os.path.exists(address), 20)
-        (self.dir / "docker.pid").unlink(missing_ok=True)
-        self.process = self.spawn(
-            ["dockerd", "-H", "unix://" + self.socket, "--containerd", address, "--data-root", str(self.dir / "data"),
-             "--exec-root", str(self.dir / "exec"), "-p", str(self.dir / "docker.pid"),
-             "--config-file", str(self.dir / "daemon.json"), "-G", "root", "--storage-driver", "overlay2",
-             "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + self.cgroup,
-             "--bip", "198.18.0.1/24", "--default-address-pool", "base=198.19.0.0/16,size=24",
-             "--live-restore", "--shutdown-timeout", "2"], "log")
-        wait_until("dockerd %s answers (%s)" % (self.name, self.dir / "log"), self.answers, 40)
+        """Also after kill() and stop()."""
+        self.tool("start")
         return self
 
     def answers(self):
-        if self.process.poll() is not None:
-            raise AssertionError("dockerd ended: " + (self.dir / "log").read_text()[-1500:])
         try:
             return self.call("GET", "/_ping", timeout=2)[0] == 200
         except OSError:
             return False
 
     def kill(self):
-        """kill -9: containers run on (live restore)."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        """kill -9 of dockerd: containers run on."""
+        self.tool("crash")
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
+        """As `systemctl stop docker` does: containers run on (live restore)."""
+        os.kill(int((self.state / "dockerd.pid").read_text()), signal.SIGTERM)
+        wait_until("dockerd has ended", lambda: not self.answers() and not (self.state / "dockerd.pid").exists(), 30)
 
     # ---- its API ----
 
@@ -154,41 +128,10 @@ class Engine:
 
     def destroy(self):
         """Removes everything. Returns what a well-behaved cluster would not have left: containers."""
-        left = []
-        if self.process and self.process.poll() is None:
-            try:
-                left = ["%s %s" % (c["Names"], c["Status"]) for c in self.containers()]
-                for container in self.containers():
-                    self.call("DELETE", "/containers/%s?force=1&v=1" % container["Id"])
-                self.stop()
-            except (OSError, subprocess.TimeoutExpired):
-                self.kill()
-        if self.containerd and self.containerd.poll() is None:
-            self.containerd.terminate()
-            self.containerd.wait(10)
-        self.kill_leftovers()
-        self.unmount()
-        subprocess.run(["ip", "netns", "del", self.netns], stderr=subprocess.DEVNULL)
-        for folder in Path("/sys/fs/cgroup").glob("*/" + self.cgroup):
-            remove_cgroup(folder)
-        shutil.rmtree(self.dir, ignore_errors=True)
-        return left
-
-    def kill_leftovers(self):
-        """Shims that are still there, and what still runs in our cgroup."""
-        mark = str(self.dir).encode()
-        for pid in [int(p) for p in os.listdir("/proc") if p.isdigit()]:
-            if pid != os.getpid() and mark in read_bytes("/proc/%d/cmdline" % pid):
-                kill_quietly(pid)
-        for procs in Path("/sys/fs/cgroup").glob("*/%s/**/cgroup.procs" % self.cgroup):
-            for pid in read_bytes(procs).split():
-                kill_quietly(int(pid))
-        time.sleep(0.05)
-
-    def unmount(self):
-        mounts = re.findall(r"^\S+ (%s\S*)" % re.escape(str(self.dir)), Path("/proc/mounts").read_text(), re.M)
-        for mount in sorted(mounts, reverse=True):
-            subprocess.run(["umount", "-l", mount], stderr=subprocess.DEVNULL)
+        left = ["%s %s" % (c["Names"], c["Status"]) for c in self.containers()] if self.answers() else []
+        self.tool("stop")
+        left += ["network namespace " + self.tag] if os.path.exists("/run/netns/" + self.tag) else []
+        return left + ["cgroup %s" % p for p in Path("/sys/fs/cgroup").glob("*/" + self.tag)]
 
 
 def read_bytes(path):
@@ -204,16 +147,3 @@ def kill_quietly(pid):
         os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
-
-
-def remove_cgroup(folder):
-    """Empty groups go from the leaves up; one whose last process is just ending takes a moment."""
-    for _ in range(100):
-        for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True) + [folder]:
-            try:
-                path.rmdir()
-            except OSError:
-                pass
-        if not folder.exists():
-            return
-        time.sleep(0.02)
