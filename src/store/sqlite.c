@@ -228,7 +228,6 @@ struct store *store_open(uv_loop_t *loop, const char *path, GError **error) {
     }
     store->done = g_async_queue_new();
     uv_async_init(loop, &store->async, on_async);
-    uv_unref((uv_handle_t *)&store->async);
     store->async.data = store;
     store->writer.thread = g_thread_new("store-writer", writer_main, store);
     store->reader.thread = g_thread_new("store-reader", reader_main, store);
