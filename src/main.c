@@ -1,1 +1,200 @@
-int main(void) { return 0; }
+/* The table of verbs: what this program can do, with every option and text. Help, usage errors, shell completion and
+ * the man page are made of it. To add a verb: a row here, its function in src/cli/cmd_*.c (see CONTRIBUTING.md). */
+#include "cli/cli.h"
+#include "gpu/gpu_monitor.h"
+#include "host/host.h"
+#include "host/host_config.h"
+
+/* Until the whole runner is in this tree. */
+#if __has_include("runner/executor.c")
+#include "runner/runner.h"
+#include "runner/runner_config.h"
+#else
+static const struct config_key runner_config_keys[] = {{.name = NULL}};
+__attribute__((weak)) int runner_main(const struct config *config);
+#endif
+
+#define OPTION_HOST \
+    { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }
+#define OPTION_FORMAT \
+    { "format", 'f', CLI_TEXT, "table|json", "table|json", "how to print it: a table, or the host's answer as JSON" }
+#define OPTIONS_END \
+    { NULL, 0, CLI_FLAG, NULL, NULL, NULL }
+
+static const struct cli_option submit_options[] = {
+    {"target", 't', CLI_LIST, "TARGET", NULL,
+     "where to run: NODE[:NUMA][::GPU[,GPU…]]; several targets make several tasks, all or none"},
+    {"cores", 'c', CLI_TEXT, "NUMBER", NULL, "CPU cores to reserve, and the task's limit"},
+    {"memory", 'm', CLI_TEXT, "SIZE", NULL, "memory to reserve, and the task's limit: 512M, 16G"},
+    {"image", 0, CLI_TEXT, "IMAGE", NULL, "container image that the node has (default: the node's own setting)"},
+    {"env", 0, CLI_LIST, "NAME[=VALUE]", NULL, "set a variable in the container; without =VALUE, as it is here"},
+    {"mount", 0, CLI_LIST, "SOURCE:TARGET[:ro]", NULL, "mount a folder of the node into the container"},
+    {"name", 0, CLI_TEXT, "NAME", NULL, "a name to recognise the task by"},
+    {"wait", 'w', CLI_FLAG, NULL, NULL, "stay, pass its output on as it comes, exit with its exit code"},
+    {"quiet", 'q', CLI_FLAG, NULL, NULL, "print the task's number alone"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option list_options[] = {
+    {"status", 's', CLI_TEXT, "STATE", "pending|starting|running|stopping|completed|failed|killed|lost",
+     "only tasks in this state"},
+    {"node", 'n', CLI_TEXT, "NODE", NULL, "only tasks of this node"},
+    {"limit", 'l', CLI_TEXT, "NUMBER", NULL, "at most so many, newest first (default 100, at most 1000)"},
+    OPTION_FORMAT,
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option logs_options[] = {
+    {"stderr", 0, CLI_FLAG, NULL, NULL, "its standard error instead of its standard output"},
+    {"follow", 'f', CLI_FLAG, NULL, NULL, "go on as more comes, until the task is over"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option kill_options[] = {
+    {"wait", 'w', CLI_FLAG, NULL, NULL, "stay until the tasks are over"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option show_options[] = {OPTION_FORMAT, OPTION_HOST, OPTIONS_END};
+
+static const struct cli_option config_options[] = {
+    {"config", 0, CLI_TEXT, "FILE", NULL,
+     "read the settings from FILE (default: /etc/kohakuriver/host.conf, runner.conf)"},
+    OPTION_FORMAT,
+    OPTIONS_END,
+};
+
+static const struct cli_option help_options[] = {
+    {"man", 0, CLI_FLAG, NULL, NULL, "print the manual page, as roff"},
+    OPTIONS_END,
+};
+
+static const struct cli_verb verbs[] = {
+    {
+        .path = "task submit",
+        .takes_command = true,
+        .summary = "run a command in a container, with GPUs that are its own",
+        .help = "The words behind \"--\" reach the container exactly as they are; no shell reads them. A GPU is named "
+                "by the "
+                "number that its node gave it, see `kohakuriver node status NODE`. A GPU that somebody holds is "
+                "refused, and "
+                "the refusal says who holds it and which are free.\n"
+                "\n"
+                "  kohakuriver task submit -t mynode::0 -- python train.py\n"
+                "  kohakuriver task submit -t mynode::0,1,2,3 -- python multi_gpu_train.py\n"
+                "  kohakuriver task submit -t mynode:0::0,1 -c 8 -m 64G -w -- python train.py\n"
+                "\n"
+                "With --wait the task's standard output and standard error come out of this command's, nothing added "
+                "to the "
+                "former; Ctrl-C stops the waiting, not the task.",
+        .options = submit_options,
+        .run = cmd_task_submit,
+    },
+    {.path = "task list", .summary = "list tasks, newest first", .options = list_options, .run = cmd_task_list},
+    {
+        .path = "task status",
+        .positional = "ID",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "show everything about one task",
+        .options = show_options,
+        .run = cmd_task_status,
+    },
+    {
+        .path = "task logs",
+        .positional = "ID",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "print what a task wrote, byte for byte",
+        .options = logs_options,
+        .run = cmd_task_logs,
+    },
+    {
+        .path = "task kill",
+        .positional = "ID…",
+        .min_args = 1,
+        .max_args = 1000,
+        .summary = "ask tasks to end: SIGTERM, then SIGKILL after the node's grace time",
+        .options = kill_options,
+        .run = cmd_task_kill,
+    },
+    {
+        .path = "task watch",
+        .positional = "ID",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "print each change of a task's state until it is over",
+        .help = "Exits with the task's own exit code; with 1 when it was killed or never ran.",
+        .options = show_options,
+        .run = cmd_task_watch,
+    },
+    {.path = "node list",
+     .summary = "list the nodes and what is free on them",
+     .options = show_options,
+     .run = cmd_node_list},
+    {
+        .path = "node status",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "show a node and each of its GPUs: figures, state, holder",
+        .options = show_options,
+        .run = cmd_node_status,
+    },
+    {
+        .path = "config show",
+        .positional = "[host|runner]",
+        .max_args = 1,
+        .summary = "show every setting, its value and where that comes from",
+        .options = config_options,
+        .run = cmd_config_show,
+    },
+    {
+        .path = "host",
+        .summary = "run the control plane",
+        .help =
+            "Settings come from the defaults, the group [host] of the file, and the options below, in rising order.",
+        .run = cli_run_daemon,
+        .config_keys = host_config_keys,
+        .config_file = "/etc/kohakuriver/host.conf",
+        .daemon = host_main,
+    },
+    {
+        .path = "runner",
+        .summary = "run the agent of this node",
+        .help =
+            "Settings come from the defaults, the group [runner] of the file, and the options below, in rising order.",
+        .run = cli_run_daemon,
+        .config_keys = runner_config_keys,
+        .config_file = "/etc/kohakuriver/runner.conf",
+        .daemon = runner_main,
+    },
+    {.path = "version",
+     .summary = "print the version; with --host, the host's too",
+     .options = show_options,
+     .run = cmd_version},
+    {
+        .path = "completion",
+        .positional = "bash|zsh|fish",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "print the completion script of a shell",
+        .run = cmd_completion,
+    },
+    {
+        .path = "help",
+        .positional = "[VERB…]",
+        .max_args = 2,
+        .summary = "show what there is, or more about one verb",
+        .options = help_options,
+        .run = cmd_help,
+    },
+    {.path = "gpu-worker", .is_hidden = true, .summary = "read the GPUs for a runner", .raw_main = gpu_worker_main},
+    {.path = NULL},
+};
+
+int main(int argc, char **argv) { return cli_main(verbs, argc, argv); }

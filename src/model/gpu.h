@@ -10,7 +10,7 @@
 
 enum {
     GPU_UUID_MAX_BYTES = 79,  /* NVML_DEVICE_UUID_V2_BUFFER_SIZE is 96; real ones have 40 */
-    GPU_PCI_BYTES = 16,       /* "0000:41:00.0", domain up to 8 digits, NUL included */
+    GPU_PCI_BYTES = 17,       /* "0000:41:00.0", domain up to 8 digits, NUL included */
     GPU_NAME_MAX_BYTES = 95,  /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
     GPU_REASON_MAX_BYTES = 511,
     NODE_MAX_GPUS = 64,

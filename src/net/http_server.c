@@ -527,7 +527,7 @@ static bool is_loopback(const struct sockaddr *address) {
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
-static void on_mhd_log(void *arg, const char *format, va_list args) {
+G_GNUC_PRINTF(2, 0) static void on_mhd_log(void *arg, const char *format, va_list args) {
     g_autofree char *text = g_strdup_vprintf(format, args);
 
     (void)arg;
@@ -541,7 +541,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, const struct 
     return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
                             MHD_OPTION_SOCK_ADDR, address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTION_LIMIT,
                             MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
-                            MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
                             MHD_OPTION_END);
 }
 

@@ -170,12 +170,16 @@ static ssize_t curl_to_errno(CURLcode code, size_t n) {
 
 static ssize_t curl_read(void *arg, void *buf, size_t len) {
     size_t n = 0;
-    return curl_to_errno(curl_easy_recv(arg, buf, len, &n), n);
+    CURLcode code = curl_easy_recv(arg, buf, len, &n);
+
+    return curl_to_errno(code, n);
 }
 
 static ssize_t curl_write(void *arg, const void *buf, size_t len) {
     size_t n = 0;
-    return curl_to_errno(curl_easy_send(arg, buf, len, &n), n);
+    CURLcode code = curl_easy_send(arg, buf, len, &n);
+
+    return curl_to_errno(code, n);
 }
 
 static void curl_release(void *arg) { curl_easy_cleanup(arg); }

@@ -1,0 +1,154 @@
+#include "cli/api.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+
+enum { CALL_TIMEOUT_MS = 70 * 1000, MAX_ANSWER_BYTES = 64 * 1024 * 1024 };
+
+struct cli_api {
+    uv_loop_t loop;
+    struct http_client *client;
+    char *base_url;
+};
+
+struct cli_api *cli_api_new(const char *base_url) {
+    struct cli_api *api = g_new0(struct cli_api, 1);
+    int failed = uv_loop_init(&api->loop);
+
+    if (failed)
+        g_error("no event loop: %s", uv_strerror(failed));
+    api->client = http_client_new(&api->loop);
+    api->base_url = g_strdup(base_url);
+    return api;
+}
+
+void cli_api_free(struct cli_api *api) {
+    if (!api)
+        return;
+    http_client_free(api->client);
+    uv_run(&api->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&api->loop);
+    g_free(api->base_url);
+    g_free(api);
+}
+
+uv_loop_t *cli_api_loop(struct cli_api *api) { return &api->loop; }
+
+struct http_client *cli_api_client(struct cli_api *api) {
+    return api->client;
+}
+
+char *cli_api_url(const struct cli_api *api, const char *path) {
+    return g_strconcat(api->base_url, "/api/v1", path, NULL);
+}
+
+char *cli_api_query(const char *path, ...) {
+    GString *url = g_string_new(path);
+    const char *name, *separator = "?";
+    va_list args;
+
+    va_start(args, path);
+    while ((name = va_arg(args, const char *))) {
+        const char *value = va_arg(args, const char *);
+        g_autofree char *escaped = value ? g_uri_escape_string(value, NULL, FALSE) : NULL;
+        if (!escaped)
+            continue;
+        g_string_append_printf(url, "%s%s=%s", separator, name, escaped);
+        separator = "&";
+    }
+    va_end(args);
+    return g_string_free(url, FALSE);
+}
+
+/* ---- answers ---- */
+
+/* Codes that the host sends and that this program gives a meaning of its own (usage: exit 2) stay the host's answer. */
+static enum kr_error code_of(const char *name, int status) {
+    enum kr_error code = kr_error_from_name(name);
+
+    if (code == KR_ERROR_NONE)
+        return status == 404 ? KR_ERROR_NOT_FOUND : KR_ERROR_INTERNAL;
+    return code == KR_ERROR_USAGE ? KR_ERROR_BAD_REQUEST : code;
+}
+
+static void decode_error(const struct cli_api *api, int status, const json_t *answer, json_t **ret_refusals,
+                         GError **error) {
+    const json_t *object = json_object_get(answer, "error");
+    const char *message = json_string_value(json_object_get(object, "message"));
+
+    if (!message) {
+        kr_fail(error, IO, "%s does not answer like a KohakuRiver host (HTTP status %d)", api->base_url, status);
+        return;
+    }
+    kr_fail_at(error, code_of(json_string_value(json_object_get(object, "code")), status), "%s", message);
+    if (ret_refusals && json_is_array(json_object_get(object, "refusals")))
+        *ret_refusals = json_incref(json_object_get(object, "refusals"));
+}
+
+json_t *cli_api_decode(const struct cli_api *api, int status, const char *body, size_t len, const GError *failure,
+                       json_t **ret_refusals, GError **error) {
+    json_t *answer;
+
+    if (failure && g_error_matches(failure, KR_ERROR, KR_ERROR_UNREACHABLE)) {
+        kr_fail(error, UNREACHABLE, "no host answers: %s", failure->message);
+        return NULL;
+    }
+    if (failure) {
+        if (error)
+            *error = g_error_copy(failure);
+        g_prefix_error(error, "%s: ", api->base_url);
+        return NULL;
+    }
+    answer = jsonx_parse(body ? body : "", len, NULL);
+    if (status >= 200 && status < 300 && answer)
+        return answer;
+    decode_error(api, status, answer, ret_refusals, error);
+    json_decref(answer);
+    return NULL;
+}
+
+/* ---- one call ---- */
+
+struct pending {
+    const struct cli_api *api;
+    bool is_done;
+    json_t *answer;
+    json_t **ret_refusals;
+    GError **error;
+};
+
+static void on_done(void *user, int status, const char *body, size_t len, const GError *failure) {
+    struct pending *pending = user;
+
+    pending->answer = cli_api_decode(pending->api, status, body, len, failure, pending->ret_refusals, pending->error);
+    pending->is_done = true;
+}
+
+json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, const json_t *body,
+                     json_t **ret_refusals, GError **error) {
+    static const char *const json_headers[] = {"Content-Type: application/json", NULL};
+    g_autofree char *url = cli_api_url(api, path), *text = body ? jsonx_to_str(body) : NULL;
+    struct pending pending = {.api = api, .ret_refusals = ret_refusals, .error = error};
+    struct http_request request = {
+        .method = method,
+        .url = url,
+        .headers = text ? json_headers : NULL,
+        .body = text,
+        .body_len = text ? strlen(text) : 0,
+        .timeout_ms = CALL_TIMEOUT_MS,
+        .max_body_bytes = MAX_ANSWER_BYTES,
+        .user = &pending,
+        .on_done = on_done,
+    };
+
+    http_client_start(api->client, &request);
+    while (!pending.is_done)
+        uv_run(&api->loop, UV_RUN_ONCE);
+    return pending.answer;
+}
+
+json_t *cli_api_get(struct cli_api *api, const char *path, GError **error) {
+    return cli_api_call(api, "GET", path, NULL, NULL, error);
+}

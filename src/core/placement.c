@@ -1,0 +1,244 @@
+#include "core/placement.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/units.h"
+
+bool placement_gpu_is_free(const struct ledger *ledger, const struct gpu *gpu) {
+    return gpu->condition == GPU_CONDITION_OK && gpu->uuid[0] && !ledger_holder(ledger, gpu->uuid);
+}
+
+static size_t count_free(const struct ledger *ledger, const struct node_info *info) {
+    size_t n = 0;
+
+    for (guint i = 0; i < info->gpus->len; i++)
+        n += placement_gpu_is_free(ledger, info->gpus->pdata[i]);
+    return n;
+}
+
+/* "free GPUs on mynode: 1, 2, 3" */
+static void append_free(GString *text, const struct placement *p, const struct node_info *info) {
+    const char *comma = "";
+
+    if (count_free(p->ledger, info) == 0) {
+        g_string_append_printf(text, "no GPU of %s is free", info->name);
+        return;
+    }
+    g_string_append_printf(text, "free GPUs on %s: ", info->name);
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        if (placement_gpu_is_free(p->ledger, gpu)) {
+            g_string_append_printf(text, "%s%d", comma, gpu->index);
+            comma = ", ";
+        }
+    }
+}
+
+/* What would have fitted: this node's free cards, and when they are too few, other nodes that have enough. */
+static char *what_fits(const struct placement *p, const struct node_info *info, size_t wanted) {
+    g_autoptr(GPtrArray) nodes = NULL;
+    GString *text = g_string_new(NULL);
+
+    append_free(text, p, info);
+    if (count_free(p->ledger, info) >= wanted)
+        return g_string_free(text, FALSE);
+    nodes = cluster_nodes(p->cluster);
+    for (guint i = 0; i < nodes->len && text->len < 300; i++) {
+        const struct cluster_node *other = nodes->pdata[i];
+        size_t n = count_free(p->ledger, other->info);
+        if (other->info != info && n >= wanted && cluster_is_online(p->cluster, other, p->now))
+            g_string_append_printf(text, "; %s has %zu free", other->info->name, n);
+    }
+    return g_string_free(text, FALSE);
+}
+
+static char *describe_holder(const struct placement *p, const struct ledger_entry *entry) {
+    char span[UNITS_TEXT_BYTES], when[CLOCK_TEXT_BYTES];
+    const struct lease *lease = &entry->lease;
+
+    if (lease->epoch > p->batch_epoch && !entry->is_orphan)
+        return g_strdup("asked for by another target of this submission");
+    return g_strdup_printf("held by %stask %u (%s) since %s (%s)", entry->is_orphan ? "orphaned " : "", lease->task_id,
+                           entry->label ? entry->label : "unnamed", clock_utc_to_str(lease->granted_ms, when),
+                           units_span_to_str(p->now.wall_ms - lease->granted_ms, span));
+}
+
+static bool check_gpu(const struct placement *p, const struct cluster_node *node, const struct gpu *gpu, size_t wanted,
+                      GError **error) {
+    const struct ledger_entry *holder = ledger_holder(p->ledger, gpu->uuid);
+    g_autofree char *fits = NULL;
+    g_autofree char *why = NULL;
+
+    if (placement_gpu_is_free(p->ledger, gpu))
+        return true;
+    fits = what_fits(p, node->info, wanted);
+    if (holder)
+        why = describe_holder(p, holder);
+    else
+        why = g_strdup_printf("not available (%s): %s", gpu_condition_to_str(gpu->condition),
+                              gpu->reason ? gpu->reason : "its identity is not known");
+    return kr_fail(error, REFUSED, "GPU %d of %s is %s; %s", gpu->index, node->info->name, why, fits);
+}
+
+static char *list_indices(const struct node_info *info) {
+    GString *text = g_string_new(NULL);
+
+    for (guint i = 0; i < info->gpus->len; i++)
+        g_string_append_printf(text, "%s%d", i ? ", " : "", ((const struct gpu *)info->gpus->pdata[i])->index);
+    return g_string_free(text, FALSE);
+}
+
+static bool add_gpu(const struct placement *p, const struct cluster_node *node, const struct target *target,
+                    int index, struct lease *lease, GPtrArray *notes, GError **error) {
+    const struct gpu *gpu = node_info_gpu_by_index(node->info, index);
+    g_autofree char *valid = list_indices(node->info);
+
+    if (!gpu)
+        return kr_fail(error, BAD_REQUEST, "%s has no GPU %d; its GPUs are: %s", node->info->name, index,
+                       valid[0] ? valid : "none");
+    if (!check_gpu(p, node, gpu, target->n_gpus, error))
+        return false;
+    if (target->numa != TARGET_NO_NUMA && (gpu->valid & GPU_HAS_NUMA) && gpu->numa_node != target->numa)
+        g_ptr_array_add(notes, g_strdup_printf("GPU %d of %s sits on NUMA node %d, the task is bound to %d", index,
+                                               node->info->name, gpu->numa_node, target->numa));
+    lease->gpus[lease->n_gpus].index = gpu->index;
+    g_strlcpy(lease->gpus[lease->n_gpus].uuid, gpu->uuid, sizeof lease->gpus[0].uuid);
+    lease->n_gpus++;
+    return true;
+}
+
+static bool check_numa(const struct node_info *info, int numa, GError **error) {
+    GString *valid;
+
+    if (numa == TARGET_NO_NUMA || node_info_numa(info, numa))
+        return true;
+    valid = g_string_new(NULL);
+    for (guint i = 0; i < info->numa->len; i++)
+        g_string_append_printf(valid, "%s%d", i ? ", " : "", ((const struct numa_node *)info->numa->pdata[i])->id);
+    kr_fail(error, BAD_REQUEST, "%s has no NUMA node %d; its NUMA nodes are: %s", info->name, numa,
+            valid->len ? valid->str : "not known");
+    g_string_free(valid, TRUE);
+    return false;
+}
+
+static bool check_cores(const struct placement *p, const struct node_info *info, int cores, int numa, GError **error) {
+    const struct numa_node *numa_node = numa == TARGET_NO_NUMA ? NULL : node_info_numa(info, numa);
+    int total = numa_node ? numa_node->cores : info->cores;
+    int reserved = ledger_cores_reserved(p->ledger, info->name, numa_node ? numa : TARGET_NO_NUMA);
+    g_autofree char *where = numa_node ? g_strdup_printf("NUMA node %d of %s", numa, info->name) : g_strdup(info->name);
+
+    if (cores > total)
+        return kr_fail(error, BAD_REQUEST, "%d cores are asked for, %s has %d", cores, where, total);
+    if (cores > 0 && cores > total - reserved)
+        return kr_fail(error, REFUSED, "%d cores are asked for, %d of the %d of %s are free", cores,
+                       MAX(total - reserved, 0), total, where);
+    return true;
+}
+
+static bool check_memory(const struct placement *p, const struct node_info *info, int64_t bytes, GError **error) {
+    int64_t left = info->mem_total_bytes - ledger_mem_reserved(p->ledger, info->name);
+    char asked[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rest[UNITS_TEXT_BYTES];
+
+    if (bytes == 0 || bytes <= left)
+        return true;
+    units_bytes_to_str(bytes, asked);
+    units_bytes_to_str(info->mem_total_bytes, total);
+    units_bytes_to_str(MAX(left, 0), rest);
+    if (bytes > info->mem_total_bytes)
+        return kr_fail(error, BAD_REQUEST, "%s of memory are asked for, %s has %s", asked, info->name, total);
+    return kr_fail(error, REFUSED, "%s of memory are asked for, %s of the %s of %s are not reserved", asked, rest,
+                   total, info->name);
+}
+
+static bool check_online(const struct placement *p, const struct cluster_node *node, GError **error) {
+    char span[UNITS_TEXT_BYTES];
+
+    if (cluster_is_online(p->cluster, node, p->now))
+        return true;
+    if (node->heard_mono_ms == 0)
+        return kr_fail(error, REFUSED, "node %s is offline: it has not connected since the host started",
+                       node->info->name);
+    return kr_fail(error, REFUSED, "node %s is offline: silent for %s", node->info->name,
+                   units_span_to_str(p->now.mono_ms - node->heard_mono_ms, span));
+}
+
+static bool check_node(const struct placement *p, const struct cluster_node *node, GError **error) {
+    const struct node_info *info = node->info;
+
+    if (!check_online(p, node, error))
+        return false;
+    if (!info->engine_ok)
+        return kr_fail(error, REFUSED, "the container engine of %s cannot be used: %s", info->name,
+                       info->engine_text ? info->engine_text : "it does not answer");
+    if (!info->disk_ok)
+        return kr_fail(error, REFUSED, "node %s cannot record a lease: %s", info->name,
+                       info->disk_text ? info->disk_text : "its state folder is not writable");
+    return true;
+}
+
+static bool place_on(const struct placement *p, const struct cluster_node *node, const struct target *target,
+                     const struct task_spec *spec, struct lease *lease, GPtrArray *notes, GError **error) {
+    const struct node_info *info = node->info;
+
+    if (!check_node(p, node, error) || !check_numa(info, target->numa, error))
+        return false;
+    if (target->n_gpus > 0 && !info->gpus_known)
+        return kr_fail(error, REFUSED, "%s reports no GPU inventory, so none of its GPUs can be granted: %s",
+                       info->name, info->gpu_text ? info->gpu_text : "no reason given");
+    for (size_t i = 0; i < target->n_gpus; i++)
+        if (!add_gpu(p, node, target, target->gpus[i], lease, notes, error))
+            return false;
+    return check_cores(p, info, spec->cores, target->numa, error) && check_memory(p, info, spec->mem_bytes, error);
+}
+
+/* The node with the most free cores, of those where the request fits. */
+static const struct cluster_node *choose_node(const struct placement *p, const struct task_spec *spec,
+                                              GError **error) {
+    g_autoptr(GPtrArray) nodes = cluster_nodes(p->cluster);
+    const struct cluster_node *best = NULL;
+    GString *reasons = g_string_new(NULL);
+    int best_free = 0;
+
+    for (guint i = 0; i < nodes->len; i++) {
+        const struct cluster_node *node = nodes->pdata[i];
+        int left = node->info->cores - ledger_cores_reserved(p->ledger, node->info->name, TARGET_NO_NUMA);
+        g_autoptr(GError) why = NULL;
+
+        if (check_node(p, node, &why) && check_cores(p, node->info, spec->cores, TARGET_NO_NUMA, &why) &&
+            check_memory(p, node->info, spec->mem_bytes, &why)) {
+            if (!best || left > best_free) {
+                best = node;
+                best_free = left;
+            }
+        } else if (reasons->len < 400) {
+            g_string_append_printf(reasons, "%s%s", reasons->len ? "; " : "", why->message);
+        }
+    }
+    if (!best)
+        kr_fail(error, REFUSED, "no node fits: %s", reasons->len ? reasons->str : "no node has joined yet");
+    g_string_free(reasons, TRUE);
+    return best;
+}
+
+bool placement_resolve(const struct placement *p, const struct target *target, const struct task_spec *spec,
+                       struct lease *ret_lease, GPtrArray *notes, GError **error) {
+    struct target any = {.numa = TARGET_NO_NUMA};
+    struct lease lease = {.cores = spec->cores, .mem_bytes = spec->mem_bytes};
+    const struct cluster_node *node;
+    g_autofree char *names = NULL;
+
+    node = target ? cluster_find(p->cluster, target->node) : choose_node(p, spec, error);
+    if (!node && target) {
+        names = cluster_names(p->cluster);
+        return kr_fail(error, BAD_REQUEST, "there is no node \"%s\"; the nodes are: %s", target->node,
+                       names[0] ? names : "none has joined yet");
+    }
+    if (!node || !place_on(p, node, target ? target : &any, spec, &lease, notes, error))
+        return false;
+    g_strlcpy(lease.node, node->info->name, sizeof lease.node);
+    lease.numa = target ? target->numa : TARGET_NO_NUMA;
+    *ret_lease = lease;
+    return true;
+}

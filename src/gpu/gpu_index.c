@@ -1,0 +1,240 @@
+#include "gpu/gpu_index.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fs.h"
+#include "base/json.h"
+
+enum { FILE_MAX_BYTES = 1024 * 1024, FILE_VERSION = 1, MAX_ENTRIES = 1024, DRIVER_MAX_BYTES = 127 };
+
+/* A minimum that falls by less than this is not worth a write to the disk. */
+static const int64_t idle_step_bytes = 1024 * 1024;
+
+struct gpu_index {
+    char *path;
+    char *driver;
+    GPtrArray *entries; /* ascending index */
+    bool is_changed;
+};
+
+static struct gpu_index_entry *entry_new(int index) {
+    struct gpu_index_entry *entry = g_new0(struct gpu_index_entry, 1);
+
+    entry->index = index;
+    entry->idle_bytes = -1;
+    return entry;
+}
+
+static bool read_entry(struct gpu_index *index, const json_t *json, GError **error) {
+    struct json_reader r = jr_init(json, "card", error);
+    struct gpu_index_entry *entry = entry_new((int)jr_int(&r, "index", 0, MAX_ENTRIES - 1));
+    guint n = index->entries->len;
+
+    g_strlcpy(entry->uuid, jr_str(&r, "uuid", GPU_UUID_MAX_BYTES), sizeof entry->uuid);
+    g_strlcpy(entry->pci, jr_str(&r, "pci_address", GPU_PCI_BYTES - 1), sizeof entry->pci);
+    g_strlcpy(entry->name, jr_str(&r, "name", GPU_NAME_MAX_BYTES), sizeof entry->name);
+    entry->idle_bytes = jr_int_opt(&r, "idle_memory_bytes", 0, G_MAXINT64, -1);
+    if (n > 0 && ((struct gpu_index_entry *)index->entries->pdata[n - 1])->index >= entry->index)
+        jr_fail(&r, "index %d is out of order", entry->index);
+    g_ptr_array_add(index->entries, entry);
+    return jr_done(&r);
+}
+
+static bool read_index(struct gpu_index *index, const json_t *json, GError **error) {
+    struct json_reader r = jr_init(json, "file", error);
+    const json_t *cards = jr_array(&r, "cards", MAX_ENTRIES);
+    const json_t *item;
+    size_t i;
+
+    jr_int(&r, "version", FILE_VERSION, FILE_VERSION);
+    index->driver = g_strdup(jr_str_opt(&r, "driver", DRIVER_MAX_BYTES, NULL));
+    json_array_foreach (cards, i, item)
+        r.failed = r.failed || !read_entry(index, item, error);
+    return jr_done(&r);
+}
+
+static bool load_file(struct gpu_index *index, GError **error) {
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+    json_t *json;
+    size_t len;
+    bool ok;
+
+    if (!fs_read_file(index->path, FILE_MAX_BYTES, &text, &len, error))
+        return false;
+    json = jsonx_parse(text, len, &why);
+    ok = json && read_index(index, json, &why);
+    json_decref(json);
+    return ok || kr_fail(error, IO, "GPU index %s: %s; with it removed the cards are numbered anew", index->path,
+                         why->message);
+}
+
+struct gpu_index *gpu_index_load(const char *path, GError **error) {
+    struct gpu_index *index = g_new0(struct gpu_index, 1);
+
+    index->path = g_strdup(path);
+    index->is_changed = true; /* the first save shows that the file can be written */
+    index->entries = g_ptr_array_new_with_free_func(g_free);
+    if (access(path, F_OK) != 0 || load_file(index, error))
+        return index;
+    gpu_index_free(index);
+    return NULL;
+}
+
+void gpu_index_free(struct gpu_index *index) {
+    if (!index)
+        return;
+    g_free(index->path);
+    g_free(index->driver);
+    g_ptr_array_unref(index->entries);
+    g_free(index);
+}
+
+static json_t *entry_to_json(const struct gpu_index_entry *entry) {
+    json_t *json = json_pack("{s:i,s:s,s:s,s:s}", "index", entry->index, "uuid", entry->uuid, "pci_address", entry->pci,
+                             "name", entry->name);
+
+    if (entry->idle_bytes >= 0)
+        json_object_set_new(json, "idle_memory_bytes", json_integer(entry->idle_bytes));
+    return json;
+}
+
+bool gpu_index_save(struct gpu_index *index, GError **error) {
+    json_t *cards = json_array();
+    json_t *json = json_pack("{s:i,s:o}", "version", FILE_VERSION, "cards", cards);
+    g_autofree char *text = NULL;
+
+    if (index->driver)
+        json_object_set_new(json, "driver", json_string(index->driver));
+    for (guint i = 0; i < index->entries->len; i++)
+        json_array_append_new(cards, entry_to_json(index->entries->pdata[i]));
+    text = jsonx_to_str(json);
+    json_decref(json);
+    if (index->is_changed && !fs_write_durable(index->path, 0644, text, strlen(text), error))
+        return g_prefix_error(error, "keep the GPU index: "), false;
+    index->is_changed = false;
+    return true;
+}
+
+static struct gpu_index_entry *find_uuid(const struct gpu_index *index, const char *uuid) {
+    for (guint i = 0; uuid[0] && i < index->entries->len; i++) {
+        struct gpu_index_entry *entry = index->entries->pdata[i];
+        if (strcmp(entry->uuid, uuid) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+/* The entry that was last at this address. With `nameless` only one that has no UUID yet. */
+static struct gpu_index_entry *find_pci(const struct gpu_index *index, const char *pci, bool nameless) {
+    for (guint i = 0; i < index->entries->len; i++) {
+        struct gpu_index_entry *entry = index->entries->pdata[i];
+        if (strcmp(entry->pci, pci) == 0 && !(nameless && entry->uuid[0]) && !entry->is_present)
+            return entry;
+    }
+    return NULL;
+}
+
+static struct gpu_index_entry *add_entry(struct gpu_index *index) {
+    guint n = index->entries->len;
+    int next = n > 0 ? ((struct gpu_index_entry *)index->entries->pdata[n - 1])->index + 1 : 0;
+
+    if (next >= MAX_ENTRIES)
+        return NULL;
+    g_ptr_array_add(index->entries, entry_new(next));
+    index->is_changed = true;
+    return index->entries->pdata[n];
+}
+
+static struct gpu_index_entry *entry_for(struct gpu_index *index, struct gpu *gpu) {
+    struct gpu_index_entry *entry = find_uuid(index, gpu->uuid);
+
+    if (entry && entry->is_present) { /* two cards with one UUID: nothing may be granted by that name */
+        g_free(gpu->reason);
+        gpu->reason = g_strdup_printf("it reports the UUID of GPU %d, %s", entry->index, gpu->uuid);
+        gpu->condition = GPU_CONDITION_UNKNOWN;
+        gpu->uuid[0] = '\0';
+        entry = find_pci(index, gpu->pci, true);
+    } else if (!entry) {
+        entry = find_pci(index, gpu->pci, gpu->uuid[0] != '\0');
+    }
+    return entry ? entry : add_entry(index);
+}
+
+static void set_text(struct gpu_index *index, char *field, size_t size, const char *text) {
+    if (strcmp(field, text) == 0)
+        return;
+    g_strlcpy(field, text, size);
+    index->is_changed = true;
+}
+
+/* Another card sits where this one was: it is somewhere else or gone, and its address is no longer its own. */
+static void leave_slot(struct gpu_index *index, const struct gpu_index_entry *now_there) {
+    for (guint i = 0; i < index->entries->len; i++) {
+        struct gpu_index_entry *other = index->entries->pdata[i];
+        if (other != now_there && strcmp(other->pci, now_there->pci) == 0)
+            set_text(index, other->pci, sizeof other->pci, "");
+    }
+}
+
+static void remember(struct gpu_index *index, struct gpu_index_entry *entry, struct gpu *gpu) {
+    entry->is_present = true;
+    set_text(index, entry->pci, sizeof entry->pci, gpu->pci);
+    leave_slot(index, entry);
+    if (gpu->uuid[0])
+        set_text(index, entry->uuid, sizeof entry->uuid, gpu->uuid);
+    if (gpu->name[0])
+        set_text(index, entry->name, sizeof entry->name, gpu->name);
+    gpu->index = entry->index;
+    g_strlcpy(gpu->uuid, entry->uuid, sizeof gpu->uuid);
+    g_strlcpy(gpu->name, entry->name, sizeof gpu->name);
+}
+
+static void assign_one(struct gpu_index *index, struct gpu *gpu) {
+    struct gpu_index_entry *entry = entry_for(index, gpu);
+
+    if (entry)
+        remember(index, entry, gpu);
+}
+
+void gpu_index_assign(struct gpu_index *index, GPtrArray *gpus) {
+    for (guint i = 0; i < index->entries->len; i++)
+        ((struct gpu_index_entry *)index->entries->pdata[i])->is_present = false;
+    for (guint i = 0; i < gpus->len; i++)
+        ((struct gpu *)gpus->pdata[i])->index = -1;
+    for (guint i = 0; i < gpus->len; i++) /* cards that say who they are go first: they may have changed places */
+        if (find_uuid(index, ((struct gpu *)gpus->pdata[i])->uuid))
+            assign_one(index, gpus->pdata[i]);
+    for (guint i = 0; i < gpus->len; i++)
+        if (((struct gpu *)gpus->pdata[i])->index < 0)
+            assign_one(index, gpus->pdata[i]);
+}
+
+const GPtrArray *gpu_index_entries(const struct gpu_index *index) { return index->entries; }
+
+const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index, const char *uuid) {
+    return find_uuid(index, uuid);
+}
+
+void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t used_bytes) {
+    struct gpu_index_entry *entry = find_uuid(index, uuid);
+
+    if (!entry || (entry->idle_bytes >= 0 && used_bytes > entry->idle_bytes - idle_step_bytes))
+        return;
+    entry->idle_bytes = used_bytes;
+    index->is_changed = true;
+}
+
+void gpu_index_set_driver(struct gpu_index *index, const char *driver) {
+    if (g_strcmp0(index->driver, driver) == 0)
+        return;
+    for (guint i = 0; index->driver && i < index->entries->len; i++)
+        ((struct gpu_index_entry *)index->entries->pdata[i])->idle_bytes = -1;
+    g_free(index->driver);
+    index->driver = g_strdup(driver);
+    index->is_changed = true;
+}

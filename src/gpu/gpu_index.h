@@ -1,0 +1,43 @@
+#pragma once
+/* The node-local numbers of the cards and what is remembered of each, in one small durable file. A card gets the lowest
+ * number that no card of this node ever had, in PCI order at first sight, and keeps it: while it is on vfio-pci, while
+ * NVML cannot see it, after a reboot, after it is gone from the bus (R4, L46-L49). The key is the UUID once it is
+ * known, the PCI address before that. To forget a card that was taken out for good, delete its entry (or the file)
+ * while the runner is stopped.
+ * Pure but for load and save, which block on a small file. */
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/gpu.h"
+
+struct gpu_index;
+
+struct gpu_index_entry {
+    int index;
+    char uuid[GPU_UUID_MAX_BYTES + 1]; /* empty while never learned */
+    char pci[GPU_PCI_BYTES];           /* where it was last; empty when another card sits there now */
+    char name[GPU_NAME_MAX_BYTES + 1];
+    int64_t idle_bytes; /* least memory in use seen while nobody used it; -1: never seen so */
+    bool is_present;    /* on the bus at the last gpu_index_assign; not in the file */
+};
+
+/* A file that does not exist is an empty index. NULL with KR_ERROR_IO when it cannot be read or is not ours. */
+struct gpu_index *gpu_index_load(const char *path, GError **error);
+void gpu_index_free(struct gpu_index *index);
+/* Nothing happens when nothing changed since the last save; the first save always writes. */
+bool gpu_index_save(struct gpu_index *index, GError **error);
+
+/* Gives each gpu (in PCI order; uuid may be empty) its number and fills in a uuid or name that is only remembered. A card
+ * that claims the UUID of another one in the list gets a number of its own, no UUID, and the condition unknown. After 1024 different cards a new one gets -1. */
+void gpu_index_assign(struct gpu_index *index, GPtrArray *gpus);
+
+/* Entries by number, of struct gpu_index_entry. Borrowed. */
+const GPtrArray *gpu_index_entries(const struct gpu_index *index);
+const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index, const char *uuid); /* borrowed, or NULL */
+
+/* The card was seen unused with that much memory taken. */
+void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t used_bytes);
+/* Baselines belong to a driver version: with another one they are forgotten. */
+void gpu_index_set_driver(struct gpu_index *index, const char *driver);

@@ -1,0 +1,507 @@
+/* Joins what three places know of a card into one snapshot: the worker's report (gpu_link.c, gpu_report.c), the memory of
+ * earlier days (gpu_index.c), and which cards our own leases hold (set_leased). A snapshot is replaced as a whole. */
+
+#include "gpu/gpu_monitor.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "gpu/gpu_index.h"
+#include "gpu/gpu_link.h"
+#include "gpu/gpu_report.h"
+
+enum {
+    PROCESSES_EVERY_MS = 10000, /* how often a sample asks for the costly process lists (L77) */
+    SUSPECT_MIN_MS = 5000,      /* how long a card at which the worker hung is left alone; doubled each time */
+    SUSPECT_MAX_MS = 300000,
+};
+
+/* A card is back at rest when its memory is within this of the least it was ever seen with unused… */
+static const int64_t idle_margin_bytes = 128LL * 1024 * 1024;
+/* …and below this when it was never seen unused. More than a driver takes for itself, so never learned as idle. */
+static const int64_t idle_max_bytes = 1024LL * 1024 * 1024;
+
+/* A card at which the worker hung or died. It is unknown by itself; the others go on (L57). */
+struct suspect {
+    int64_t until_ms; /* monotonic: not touched before */
+    int64_t pause_ms;
+};
+
+/* Who was on a card, by the newest list that counts. */
+struct holders {
+    char *text;          /* owned; NULL: nobody */
+    int64_t lease_began; /* monotonic; when set_leased last changed: lists asked for earlier do not count */
+    bool is_leased;
+};
+
+struct gpu_monitor {
+    uv_loop_t *loop;
+    struct gpu_link *link;
+    struct gpu_index *index;
+    struct gpu_snapshot snapshot;
+    GHashTable *holders; /* UUID -> struct holders */
+    uv_timer_t *timer;   /* the next sample */
+    int64_t interval_ms;
+    struct gpu_link_call *sampling; /* the sample on its way, or NULL */
+    int64_t asked_ms;               /* when it was asked */
+    bool asked_processes;
+    json_t *was_left_out; /* suspects that this sample does not touch */
+    bool wants_processes; /* a lease ended: the next sample looks */
+    int64_t processes_ms; /* when a list last came; 0: never */
+    GHashTable *suspects; /* PCI address -> struct suspect */
+    int failures;         /* samples without an answer, in a row */
+    bool blames_card;     /* the failure since the last sample was asked is a suspect's */
+    GHashTable *checks;   /* set of struct gpu_check_call */
+    bool save_failed;
+    void (*on_update)(void *user);
+    void *user;
+};
+
+struct gpu_check_call {
+    struct gpu_monitor *monitor;
+    struct gpu_link_call *asked;
+    char **uuids;
+    gpu_check_cb *on_done;
+    void *user;
+};
+
+static void sample(struct gpu_monitor *monitor);
+
+static void holders_free(struct holders *holders) {
+    g_free(holders->text);
+    g_free(holders);
+}
+
+static struct holders *holders_of(struct gpu_monitor *monitor, const char *uuid) {
+    struct holders *holders = g_hash_table_lookup(monitor->holders, uuid);
+
+    if (!holders) {
+        holders = g_new0(struct holders, 1);
+        g_hash_table_insert(monitor->holders, g_strdup(uuid), holders);
+    }
+    return holders;
+}
+
+/* NULL when the memory is back at rest. A card without a figure (its kind has none) is judged by its processes alone. */
+static char *memory_why(const struct gpu_monitor *monitor, const struct gpu *gpu) {
+    const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, gpu->uuid);
+    int64_t idle_bytes = entry ? entry->idle_bytes : -1;
+    char text[UNITS_TEXT_BYTES];
+
+    if (!(gpu->valid & GPU_HAS_MEM_USED))
+        return NULL;
+    if (idle_bytes < 0 && gpu->mem_used_bytes > idle_max_bytes)
+        return g_strdup_printf("%s of its memory is in use and no process shows",
+                               units_bytes_to_str(gpu->mem_used_bytes, text));
+    if (idle_bytes < 0 || gpu->mem_used_bytes <= idle_bytes + idle_margin_bytes)
+        return NULL;
+    return g_strdup_printf("%s above its idle memory and no process shows",
+                           units_bytes_to_str(gpu->mem_used_bytes - idle_bytes, text));
+}
+
+/* ---- the snapshot ---- */
+
+static int compare_index(const void *a, const void *b) {
+    return (*(struct gpu *const *)a)->index - (*(struct gpu *const *)b)->index;
+}
+
+/* Takes over `gpus` and `text`. */
+static void publish(struct gpu_monitor *monitor, GPtrArray *gpus, bool known, char *text, int64_t taken_ms) {
+    if (monitor->snapshot.gpus)
+        g_ptr_array_unref(monitor->snapshot.gpus);
+    g_free(monitor->snapshot.text);
+    g_ptr_array_sort(gpus, compare_index);
+    monitor->snapshot.gpus = gpus;
+    monitor->snapshot.known = known;
+    monitor->snapshot.text = text;
+    monitor->snapshot.taken_ms = taken_ms;
+}
+
+static struct gpu *gpu_from_entry(const struct gpu_index_entry *entry, enum gpu_condition condition, const char *why) {
+    struct gpu *gpu = gpu_new();
+
+    gpu->index = entry->index;
+    g_strlcpy(gpu->uuid, entry->uuid, sizeof gpu->uuid);
+    g_strlcpy(gpu->pci, entry->pci, sizeof gpu->pci);
+    g_strlcpy(gpu->name, entry->name, sizeof gpu->name);
+    gpu->condition = condition;
+    gpu->reason = g_strdup(why);
+    return gpu;
+}
+
+/* Cards that are remembered and not in the list yet. One whose slot another card took has no address to be shown at. */
+static void add_remembered(struct gpu_monitor *monitor, GPtrArray *gpus, enum gpu_condition condition, const char *why) {
+    const GPtrArray *entries = gpu_index_entries(monitor->index);
+
+    for (guint i = 0; i < entries->len && gpus->len < NODE_MAX_GPUS; i++) {
+        const struct gpu_index_entry *entry = entries->pdata[i];
+        bool is_listed = entry->pci[0] == '\0';
+
+        for (guint k = 0; k < gpus->len; k++)
+            is_listed |= ((struct gpu *)gpus->pdata[k])->index == entry->index;
+        if (!is_listed)
+            g_ptr_array_add(gpus, gpu_from_entry(entry, condition, why));
+    }
+}
+
+/* What does not change by itself stays; figures of the moment go. */
+static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
+    struct gpu *copy = gpu_copy(gpu);
+
+    copy->condition = GPU_CONDITION_UNKNOWN;
+    copy->valid &= GPU_HAS_MEM_TOTAL | GPU_HAS_MINOR | GPU_HAS_NUMA | GPU_HAS_POWER_LIMIT;
+    g_free(copy->reason);
+    copy->reason = g_strdup(why);
+    return copy;
+}
+
+/* There is no answer: all cards that are known from anywhere are unknown now (R3). */
+static void turn_unknown(struct gpu_monitor *monitor, const char *why) {
+    GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
+    const GPtrArray *last = monitor->snapshot.gpus;
+    bool known = monitor->snapshot.taken_ms > 0 && monitor->snapshot.known;
+
+    for (guint i = 0; last && i < last->len; i++)
+        g_ptr_array_add(gpus, gpu_turned_unknown(last->pdata[i], why));
+    add_remembered(monitor, gpus, GPU_CONDITION_UNKNOWN, why);
+    publish(monitor, gpus, known || gpus->len > 0, g_strdup(why), monitor->snapshot.taken_ms);
+}
+
+/* The worker hung at cards that are known now: they are unknown, and what was last seen of the others stands until the
+ * next worker tells, in a moment. */
+static void turn_suspects_unknown(struct gpu_monitor *monitor, const char *why) {
+    GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
+    const GPtrArray *last = monitor->snapshot.gpus;
+
+    for (guint i = 0; i < last->len; i++) {
+        const struct gpu *gpu = last->pdata[i];
+        bool is_suspect = g_hash_table_contains(monitor->suspects, gpu->pci);
+        g_ptr_array_add(gpus, is_suspect ? gpu_turned_unknown(gpu, why) : gpu_copy(gpu));
+    }
+    publish(monitor, gpus, monitor->snapshot.known, g_strdup(monitor->snapshot.text), monitor->snapshot.taken_ms);
+}
+
+static void save_index(struct gpu_monitor *monitor) {
+    g_autoptr(GError) error = NULL;
+
+    if (gpu_index_save(monitor->index, &error)) {
+        monitor->save_failed = false;
+        return;
+    }
+    if (!monitor->save_failed)
+        log_error("%s; tried again with each sample", error->message);
+    monitor->save_failed = true;
+}
+
+/* A list that was asked for before the lease changed may still show the task that is gone, or not yet the one that
+ * came. */
+static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card) {
+    struct holders *holders;
+
+    if (!card->users || !card->gpu->uuid[0])
+        return;
+    holders = holders_of(monitor, card->gpu->uuid);
+    if (holders->lease_began && monitor->asked_ms <= holders->lease_began) {
+        monitor->wants_processes = true;
+        return;
+    }
+    g_free(holders->text);
+    holders->text = gpu_users_to_str(card->users);
+    if (!holders->text && !card->users_error && !holders->is_leased && (card->gpu->valid & GPU_HAS_MEM_USED) &&
+        card->gpu->mem_used_bytes <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
+        gpu_index_learn_idle(monitor->index, card->gpu->uuid, card->gpu->mem_used_bytes);
+}
+
+/* A card that no lease of ours holds and that is not at rest is somebody else's (L10, L65). */
+static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
+    const struct holders *holders = gpu->uuid[0] ? g_hash_table_lookup(monitor->holders, gpu->uuid) : NULL;
+    g_autofree char *memory = NULL;
+
+    if (gpu->condition != GPU_CONDITION_OK || (holders && holders->is_leased))
+        return;
+    if (!holders || !holders->text) {
+        memory = memory_why(monitor, gpu);
+        monitor->wants_processes |= memory != NULL;
+    }
+    if (!memory && (!holders || !holders->text))
+        return;
+    gpu->condition = GPU_CONDITION_FOREIGN;
+    gpu->reason = memory ? g_steal_pointer(&memory) : g_strdup_printf("%s without a lease", holders->text);
+}
+
+static void take_report(struct gpu_monitor *monitor, struct gpu_report *report) {
+    GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
+
+    for (guint i = 0; i < report->cards->len; i++)
+        g_ptr_array_add(gpus, gpu_copy(((struct gpu_report_card *)report->cards->pdata[i])->gpu));
+    if (report->driver)
+        gpu_index_set_driver(monitor->index, report->driver);
+    gpu_index_assign(monitor->index, gpus);
+    for (guint i = 0; i < report->cards->len; i++)
+        note_users(monitor, report->cards->pdata[i]);
+    for (guint i = gpus->len; i-- > 0;) {
+        judge_use(monitor, gpus->pdata[i]);
+        if (((struct gpu *)gpus->pdata[i])->index < 0) /* the index is full */
+            g_ptr_array_remove_index(gpus, i);
+    }
+    add_remembered(monitor, gpus, GPU_CONDITION_FAULT, "gone from the bus");
+    save_index(monitor);
+    monitor->snapshot.simulated = report->is_simulated;
+    publish(monitor, gpus, true, g_steal_pointer(&report->text), clock_mono_ms());
+}
+
+/* ---- sampling ---- */
+
+static void on_worker_stuck(void *user, const char *address) {
+    struct gpu_monitor *monitor = user;
+    struct suspect *suspect = g_hash_table_lookup(monitor->suspects, address);
+
+    if (!suspect) {
+        suspect = g_new0(struct suspect, 1);
+        g_hash_table_insert(monitor->suspects, g_strdup(address), suspect);
+    }
+    suspect->pause_ms = suspect->pause_ms ? MIN(suspect->pause_ms * 2, SUSPECT_MAX_MS) : SUSPECT_MIN_MS;
+    suspect->until_ms = clock_mono_ms() + suspect->pause_ms;
+    monitor->blames_card = true;
+}
+
+/* A suspect is tried again after its pause, unless a worker still hangs in the driver: another one would only join it. */
+static bool is_left_out(const struct gpu_monitor *monitor, const struct suspect *suspect) {
+    return clock_mono_ms() < suspect->until_ms || gpu_link_n_stuck(monitor->link) > 0;
+}
+
+static json_t *left_out(const struct gpu_monitor *monitor) {
+    json_t *list = json_array();
+    GHashTableIter iter;
+    void *address, *suspect;
+
+    g_hash_table_iter_init(&iter, monitor->suspects);
+    while (g_hash_table_iter_next(&iter, &address, &suspect))
+        if (is_left_out(monitor, suspect))
+            json_array_append_new(list, json_string(address));
+    return list;
+}
+
+/* A sample that touched a suspect came back: it is none any more. */
+static void acquit(struct gpu_monitor *monitor, const json_t *was_left_out) {
+    GHashTableIter iter;
+    void *address;
+
+    g_hash_table_iter_init(&iter, monitor->suspects);
+    while (g_hash_table_iter_next(&iter, &address, NULL)) {
+        bool was_touched = true;
+        for (size_t i = 0; i < json_array_size(was_left_out); i++)
+            was_touched &= strcmp(json_string_value(json_array_get(was_left_out, i)), address) != 0;
+        if (was_touched)
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
+static void on_sample_time(uv_timer_t *timer) { sample(timer->data); }
+
+static void on_sample(void *user, const json_t *answer, const char *why) {
+    struct gpu_monitor *monitor = user;
+    g_autoptr(GError) error = NULL;
+    struct gpu_report *report = answer ? gpu_report_from_json(answer, &error) : NULL;
+
+    monitor->sampling = NULL;
+    monitor->failures = answer ? 0 : monitor->failures + 1;
+    if (answer)
+        acquit(monitor, monitor->was_left_out);
+    if (report && report->has_inventory) {
+        if (monitor->asked_processes)
+            monitor->processes_ms = monitor->asked_ms;
+        take_report(monitor, report);
+    } else if (report) {
+        turn_unknown(monitor, report->text);
+        monitor->snapshot.known = false;
+    } else if (monitor->failures == 1 && monitor->blames_card && monitor->snapshot.taken_ms > 0) {
+        turn_suspects_unknown(monitor, why);
+    } else {
+        turn_unknown(monitor, answer ? error->message : why);
+    }
+    gpu_report_free(report);
+    uv_timer_start(monitor->timer, on_sample_time, (uint64_t)monitor->interval_ms, 0);
+    if (monitor->on_update)
+        monitor->on_update(monitor->user);
+}
+
+static void sample(struct gpu_monitor *monitor) {
+    json_t *request = json_pack("{s:s}", "op", "sample");
+
+    uv_timer_stop(monitor->timer);
+    monitor->asked_ms = clock_mono_ms();
+    monitor->blames_card = false;
+    monitor->asked_processes = monitor->wants_processes || monitor->processes_ms == 0 ||
+                               monitor->asked_ms - monitor->processes_ms >= PROCESSES_EVERY_MS;
+    monitor->wants_processes = false;
+    json_object_set_new(request, "processes", json_boolean(monitor->asked_processes));
+    json_decref(monitor->was_left_out);
+    monitor->was_left_out = left_out(monitor);
+    json_object_set(request, "leave_out", monitor->was_left_out);
+    monitor->sampling = gpu_link_ask(monitor->link, request, on_sample, monitor);
+}
+
+/* A fresh worker is asked at once: the cards have been unknown long enough. */
+static void on_worker_started(void *user) {
+    struct gpu_monitor *monitor = user;
+
+    if (!monitor->sampling)
+        sample(monitor);
+}
+
+void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool leased) {
+    struct holders *holders = holders_of(monitor, uuid);
+
+    if (holders->is_leased == leased)
+        return;
+    holders->is_leased = leased;
+    holders->lease_began = clock_mono_ms();
+    g_clear_pointer(&holders->text, g_free);
+    monitor->wants_processes |= !leased;
+}
+
+const struct gpu_snapshot *gpu_monitor_snapshot(const struct gpu_monitor *monitor) { return &monitor->snapshot; }
+
+/* ---- checks ---- */
+
+static void check_free(struct gpu_check_call *call) {
+    g_hash_table_remove(call->monitor->checks, call);
+    g_strfreev(call->uuids);
+    g_free(call);
+}
+
+/* Why the card is not free by this report, NULL when it is. Caller frees. */
+static char *busy_why(const struct gpu_monitor *monitor, const struct gpu_report *report, const char *uuid) {
+    const struct gpu_report_card *card = gpu_report_card_by_uuid(report, uuid);
+    const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, uuid);
+    char *users;
+
+    if (!report->has_inventory)
+        return g_strdup(report->text);
+    for (guint i = 0; !card && entry && i < report->cards->len; i++) { /* one that cannot say who it is now */
+        const struct gpu_report_card *other = report->cards->pdata[i];
+        if (!other->gpu->uuid[0] && strcmp(other->gpu->pci, entry->pci) == 0)
+            return g_strdup(other->gpu->reason);
+    }
+    if (!card && entry)
+        return g_strdup_printf("no card answers to this UUID (it was GPU %d at %s; %s)", entry->index, entry->pci,
+                               report->text);
+    if (!card)
+        return g_strdup_printf("no card of this node ever had this UUID (%s)", report->text);
+    if (card->gpu->condition != GPU_CONDITION_OK)
+        return g_strdup(card->gpu->reason);
+    if ((users = gpu_users_to_str(card->users)))
+        return users;
+    if (card->users_error || !card->users)
+        return g_strdup(card->users_error ? card->users_error : "its processes were not listed");
+    return memory_why(monitor, card->gpu);
+}
+
+static void on_check(void *user, const json_t *answer, const char *why) {
+    struct gpu_check_call *call = user;
+    size_t n = g_strv_length(call->uuids);
+    g_autofree struct gpu_check *checks = g_new0(struct gpu_check, n + 1);
+    g_autoptr(GError) error = NULL;
+    struct gpu_report *report = answer ? gpu_report_from_json(answer, &error) : NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        g_strlcpy(checks[i].uuid, call->uuids[i], sizeof checks[i].uuid);
+        checks[i].why = report ? busy_why(call->monitor, report, call->uuids[i])
+                               : g_strdup_printf("no answer: %s", error ? error->message : why);
+        checks[i].is_free = !checks[i].why;
+    }
+    gpu_report_free(report);
+    call->on_done(call->user, checks, n);
+    for (size_t i = 0; i < n; i++)
+        g_free(checks[i].why);
+    check_free(call);
+}
+
+struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char *const *uuids, size_t n,
+                                         gpu_check_cb *on_done, void *user) {
+    struct gpu_check_call *call = g_new0(struct gpu_check_call, 1);
+    json_t *list = json_array();
+
+    call->monitor = monitor;
+    call->on_done = on_done;
+    call->user = user;
+    call->uuids = g_new0(char *, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        call->uuids[i] = g_strdup(uuids[i]);
+        json_array_append_new(list, json_string(uuids[i]));
+    }
+    g_hash_table_add(monitor->checks, call);
+    call->asked = gpu_link_ask(
+        monitor->link, json_pack("{s:s,s:o,s:o}", "op", "check", "uuids", list, "leave_out", left_out(monitor)), on_check,
+        call);
+    return call;
+}
+
+void gpu_check_cancel(struct gpu_check_call *call) {
+    if (!call)
+        return;
+    gpu_link_cancel(call->asked);
+    check_free(call);
+}
+
+/* ---- life ---- */
+
+struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_config *config,
+                                    void (*on_update)(void *user), void *user, GError **error) {
+    struct gpu_link_config link = {config->worker_exe ? config->worker_exe : "/proc/self/exe", config->sysfs_root,
+                                   config->nvml_library, config->deadline_ms};
+    const struct gpu_link_handlers handlers = {on_worker_started, on_worker_stuck};
+    struct gpu_index *index = gpu_index_load(config->index_file, error);
+    struct gpu_monitor *monitor;
+
+    if (!index || !gpu_index_save(index, error)) {
+        gpu_index_free(index);
+        return NULL;
+    }
+    monitor = g_new0(struct gpu_monitor, 1);
+    monitor->loop = loop;
+    monitor->index = index;
+    monitor->interval_ms = config->interval_ms;
+    monitor->on_update = on_update;
+    monitor->user = user;
+    monitor->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)holders_free);
+    monitor->suspects = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    monitor->checks = g_hash_table_new(NULL, NULL);
+    monitor->timer = g_new0(uv_timer_t, 1);
+    uv_timer_init(loop, monitor->timer);
+    monitor->timer->data = monitor;
+    turn_unknown(monitor, "the first look at the GPUs is not done yet");
+    monitor->link = gpu_link_new(loop, &link, &handlers, monitor);
+    sample(monitor);
+    return monitor;
+}
+
+static void on_timer_closed(uv_handle_t *handle) { g_free(handle); }
+
+void gpu_monitor_free(struct gpu_monitor *monitor) {
+    GHashTableIter iter;
+    void *call;
+
+    if (!monitor)
+        return;
+    gpu_link_free(monitor->link);
+    uv_close((uv_handle_t *)monitor->timer, on_timer_closed);
+    g_hash_table_iter_init(&iter, monitor->checks);
+    while (g_hash_table_iter_next(&iter, &call, NULL)) {
+        g_strfreev(((struct gpu_check_call *)call)->uuids);
+        g_free(call);
+    }
+    g_hash_table_unref(monitor->checks);
+    g_hash_table_unref(monitor->holders);
+    g_hash_table_unref(monitor->suspects);
+    json_decref(monitor->was_left_out);
+    gpu_index_free(monitor->index);
+    g_ptr_array_unref(monitor->snapshot.gpus);
+    g_free(monitor->snapshot.text);
+    g_free(monitor);
+}

@@ -1,0 +1,106 @@
+/* Nodes over HTTP: what they say of themselves, joined with what the ledger knows. */
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "core/placement.h"
+#include "host/host_internal.h"
+
+static json_t *holder_to_json(const struct ledger_entry *entry) {
+    return json_pack("{s:s,s:I,s:s,s:I,s:I}", "kind", entry->is_orphan ? "orphan" : "task", "task_id",
+                     (json_int_t)entry->lease.task_id, "name", entry->label ? entry->label : "", "since_ms",
+                     (json_int_t)entry->lease.granted_ms, "epoch", (json_int_t)entry->lease.epoch);
+}
+
+static json_t *gpus_to_json(const struct host *host, const struct node_info *info, bool is_online) {
+    const struct ledger *ledger = controller_ledger(host->controller);
+    json_t *list = json_array();
+
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        const struct ledger_entry *holder = ledger_holder(ledger, gpu->uuid);
+        json_t *json = gpu_to_json(gpu);
+        bool is_free = is_online && info->gpus_known && placement_gpu_is_free(ledger, gpu);
+
+        json_object_set_new(json, "free", json_boolean(is_free));
+        if (holder)
+            json_object_set_new(json, "holder", holder_to_json(holder));
+        json_array_append_new(list, json);
+    }
+    return list;
+}
+
+static size_t count_free(const json_t *gpus) {
+    const json_t *gpu;
+    size_t i, n = 0;
+
+    json_array_foreach (gpus, i, gpu)
+        n += json_is_true(json_object_get(gpu, "free"));
+    return n;
+}
+
+static json_t *task_ids(const struct host *host, const char *node) {
+    const GPtrArray *entries = ledger_of_node(controller_ledger(host->controller), node);
+    json_t *list = json_array();
+
+    for (guint i = 0; entries && i < entries->len; i++)
+        json_array_append_new(list, json_integer(((const struct ledger_entry *)entries->pdata[i])->lease.task_id));
+    return list;
+}
+
+static json_t *node_to_json(const struct host *host, const struct cluster_node *node) {
+    const struct ledger *ledger = controller_ledger(host->controller);
+    bool is_online = cluster_is_online(controller_cluster(host->controller), node, host_now());
+    const char *name = node->info->name;
+    json_t *json = node_info_to_json(node->info);
+
+    json_object_set_new(json, "online", json_boolean(is_online));
+    if (node->heard_wall_ms > 0)
+        json_object_set_new(json, "last_seen_ms", json_integer(node->heard_wall_ms));
+    json_object_set_new(json, "cores_reserved", json_integer(ledger_cores_reserved(ledger, name, TARGET_NO_NUMA)));
+    json_object_set_new(json, "memory_reserved_bytes", json_integer(ledger_mem_reserved(ledger, name)));
+    json_object_set_new(json, "tasks", task_ids(host, name));
+    json_object_set_new(json, "gpus", gpus_to_json(host, node->info, is_online));
+    return json;
+}
+
+/* The list has totals in place of the cards. */
+static json_t *node_to_row(const struct host *host, const struct cluster_node *node) {
+    json_t *json = node_to_json(host, node);
+    const json_t *gpus = json_object_get(json, "gpus");
+
+    json_object_set_new(json, "gpus_total", json_integer((json_int_t)json_array_size(gpus)));
+    json_object_set_new(json, "gpus_free", json_integer((json_int_t)count_free(gpus)));
+    json_object_del(json, "gpus");
+    json_object_del(json, "numa");
+    return json;
+}
+
+void api_node_list(struct http_exchange *x, void *app) {
+    const struct host *host = app;
+    g_autoptr(GPtrArray) nodes = cluster_nodes(controller_cluster(host->controller));
+    json_t *list = json_array();
+
+    for (guint i = 0; i < nodes->len; i++)
+        json_array_append_new(list, node_to_row(host, nodes->pdata[i]));
+    http_reply_json(x, 200, json_pack("{s:o}", "nodes", list));
+}
+
+void api_node_get(struct http_exchange *x, void *app) {
+    const struct host *host = app;
+    const struct cluster *cluster = controller_cluster(host->controller);
+    const char *name = http_path_param(x, 0);
+    const struct cluster_node *node = cluster_find(cluster, name);
+    g_autofree char *names = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (node) {
+        http_reply_json(x, 200, json_pack("{s:o}", "node", node_to_json(host, node)));
+        return;
+    }
+    names = cluster_names(cluster);
+    kr_fail(&error, NOT_FOUND, "there is no node \"%.64s\"; the nodes are: %s", name,
+            names[0] ? names : "none has joined yet");
+    http_reply_error(x, error, NULL);
+}

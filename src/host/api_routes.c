@@ -1,0 +1,48 @@
+/* The API, row by row. To add a call: a row here, its handler in api_<resource>.c, its schemas in openapi_schemas.json,
+ * its line in docs/api.md. */
+
+#include "host/host_internal.h"
+
+enum { SMALL_BODY = 4096, SUBMIT_BODY = 4 * 1024 * 1024 };
+
+static const struct http_param list_query[] = {
+    {"status", "string", "only tasks shown with this state"},
+    {"node", "string", "only tasks of this node"},
+    {"limit", "integer", "at most that many, 1 to 1000 (100)"},
+    {"before", "integer", "only ids below this one: the next page"},
+    {0},
+};
+static const struct http_param get_query[] = {
+    {"revision", "integer", "wait until the task's revision differs from this one"},
+    {"wait_ms", "integer", "wait at most that long, 0 to 60000"},
+    {0},
+};
+static const struct http_param logs_query[] = {
+    {"stream", "string", "stdout (default) or stderr"},
+    {"follow", "integer", "1: go on until the task ends"},
+    {"offset", "integer", "skip that many bytes"},
+    {0},
+};
+
+const struct http_route host_routes[] = {
+    {"GET", "/api/v1/version", "getVersion", "Version of the host and id of the cluster", NULL, NULL, "Version", 200, 0,
+     api_version},
+    {"GET", "/api/v1/openapi.json", "getOpenApi", "This document", NULL, NULL, "OpenApi", 200, 0, api_openapi},
+    {"POST", "/api/v1/tasks", "submitTasks", "Submit one task per target, all or none", NULL, "Submission",
+     "Submitted", 201, SUBMIT_BODY, api_task_submit},
+    {"GET", "/api/v1/tasks", "listTasks", "Tasks, newest first", list_query, NULL, "TaskList", 200, 0, api_task_list},
+    {"GET", "/api/v1/tasks/{id}", "getTask", "One task; can wait for a change", get_query, NULL, "Task", 200, 0,
+     api_task_get},
+    {"POST", "/api/v1/tasks/{id}/kill", "killTask", "Ask a task to end", NULL, "Empty", "Task", 202, SMALL_BODY,
+     api_task_kill},
+    {"GET", "/api/v1/tasks/{id}/logs", "getTaskLogs", "The bytes of stdout or stderr", logs_query, NULL, NULL, 200, 0,
+     api_task_logs},
+    {"GET", "/api/v1/nodes", "listNodes", "Nodes with totals", NULL, NULL, "NodeList", 200, 0, api_node_list},
+    {"GET", "/api/v1/nodes/{name}", "getNode", "One node with its GPUs and who holds them", NULL, NULL, "Node", 200, 0,
+     api_node_get},
+    {"POST", "/api/v1/runners/join", "joinRunner", "A runner trades the join token for its own credential", NULL,
+     "Join", "Joined", 201, SMALL_BODY, api_runner_join},
+    {"GET", "/api/v1/runners/connect", "connectRunner", "WebSocket between host and runner (docs/protocol.md)", NULL,
+     NULL, NULL, 101, 0, api_runner_connect},
+    {0},
+};

@@ -1,0 +1,360 @@
+/* Tasks over HTTP: submit, list, one (with waiting), kill. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "host/host_internal.h"
+
+enum { MAX_TARGETS = 256, MAX_LIST = 1000, DEFAULT_LIST = 100, MAX_WAIT_MS = 60000 };
+
+/* A client that waits for a task to change. */
+struct waiter {
+    uv_timer_t timer;
+    struct host *host;
+    struct http_exchange *x;
+    uint32_t task_id;
+};
+
+static json_t *shown(const struct host *host, const struct task *task) {
+    return task_to_json(task, controller_shown_state(host->controller, task, host_now()));
+}
+
+/* ---- submit ---- */
+
+static const char *const members[] = {"targets", "command", "image", "env", "mounts", "name", "cores", "memory_bytes"};
+
+static bool check_members(const json_t *body, GError **error) {
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)(uintptr_t)body, key, value) {
+        size_t i = 0;
+        while (i < G_N_ELEMENTS(members) && strcmp(members[i], key) != 0)
+            i++;
+        if (i == G_N_ELEMENTS(members))
+            return kr_fail(error, BAD_REQUEST, "there is no member \"%.64s\" in a submission", key);
+    }
+    return true;
+}
+
+static bool read_submission(const struct http_exchange *x, struct submission *submission, GError **error) {
+    size_t len;
+    const char *text = http_body(x, &len);
+    json_t *body = jsonx_parse(text, len, error);
+    struct json_reader r;
+
+    if (!body)
+        return false;
+    r = jr_init(body, "submission", error);
+    submission->targets = jr_strv_opt(&r, "targets", MAX_TARGETS, TARGET_MAX_BYTES);
+    if (jr_done(&r) && check_members(body, error))
+        submission->spec = task_spec_from_json(body, error);
+    json_decref(body);
+    return submission->spec != NULL;
+}
+
+static json_t *texts_to_json(const GPtrArray *texts) {
+    json_t *list = json_array();
+
+    for (guint i = 0; i < texts->len; i++)
+        json_array_append_new(list, json_string(texts->pdata[i]));
+    return list;
+}
+
+static json_t *refusals_to_json(const GPtrArray *refusals) {
+    json_t *list = json_array();
+
+    for (guint i = 0; refusals && i < refusals->len; i++) {
+        const struct refusal *refusal = refusals->pdata[i];
+        json_array_append_new(list, json_pack("{s:s,s:s}", "target", refusal->target, "reason", refusal->reason));
+    }
+    return json_pack("{s:o}", "refusals", list);
+}
+
+struct submit_call {
+    struct host *host;
+    struct http_exchange *x;
+};
+
+static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
+                         const GError *error) {
+    g_autofree struct submit_call *call = user;
+    json_t *list;
+
+    if (error) {
+        http_reply_error(call->x, error, refusals ? refusals_to_json(refusals) : NULL);
+        return;
+    }
+    list = json_array();
+    for (guint i = 0; i < tasks->len; i++)
+        json_array_append_new(list, shown(call->host, tasks->pdata[i]));
+    http_reply_json(call->x, 201,
+                    json_pack("{s:s,s:o,s:o}", "batch_id", ((const struct task *)tasks->pdata[0])->batch_id, "tasks",
+                              list, "notes", texts_to_json(notes)));
+}
+
+void api_task_submit(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    struct submission submission = {0};
+    g_autoptr(GError) error = NULL;
+
+    if (read_submission(x, &submission, &error)) {
+        struct submit_call *call = g_new0(struct submit_call, 1);
+        *call = (struct submit_call){.host = host, .x = x};
+        controller_submit(host->controller, &submission, host_now(), on_submitted, call);
+    } else {
+        http_reply_error(x, error, NULL);
+    }
+    g_strfreev(submission.targets);
+    task_spec_free(submission.spec);
+}
+
+/* ---- list ---- */
+
+static const unsigned live_states =
+    1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
+
+struct list_call {
+    struct host *host;
+    struct http_exchange *x;
+    char *status; /* NULL: all */
+    size_t limit;
+};
+
+static void on_listed(void *user, const GPtrArray *tasks, const GError *error) {
+    struct list_call *call = user;
+    json_t *list = json_array();
+
+    for (guint i = 0; tasks && i < tasks->len && json_array_size(list) < call->limit; i++) {
+        const struct task *stored = tasks->pdata[i];
+        const struct task *live = controller_task(call->host->controller, stored->id);
+        json_t *json = shown(call->host, live ? live : stored);
+        if (!call->status || strcmp(json_string_value(json_object_get(json, "state")), call->status) == 0)
+            json_array_append(list, json);
+        json_decref(json);
+    }
+    if (error)
+        http_reply_error(call->x, error, NULL);
+    else
+        http_reply_json(call->x, 200, json_pack("{s:O}", "tasks", list));
+    json_decref(list);
+    g_free(call->status);
+    g_free(call);
+}
+
+static bool read_states(const char *status, unsigned *ret_states, GError **error) {
+    enum task_state state = status ? task_state_from_str(status) : TASK_UNSET;
+
+    if (!status)
+        *ret_states = 0;
+    else if (strcmp(status, "lost") == 0) /* how live tasks of a silent node are shown */
+        *ret_states = live_states;
+    else if (state != TASK_UNSET)
+        *ret_states = 1U << state;
+    else
+        return kr_fail(error, BAD_REQUEST,
+                       "\"%.32s\" is no state: pending, starting, running, stopping, completed, failed, killed, lost",
+                       status);
+    return true;
+}
+
+static bool read_query(const struct http_exchange *x, struct task_query *query, GError **error) {
+    const char *node = http_query(x, "node");
+    int64_t limit, before;
+
+    if (!read_states(http_query(x, "status"), &query->states, error) ||
+        !http_query_int(x, "limit", 1, MAX_LIST, DEFAULT_LIST, &limit, error) ||
+        !http_query_int(x, "before", 1, G_MAXUINT32, 0, &before, error) ||
+        (node && !node_name_check(node, strlen(node), error)))
+        return false;
+    query->limit = (int)limit;
+    query->before = (uint32_t)before;
+    if (node)
+        g_strlcpy(query->node, node, sizeof query->node);
+    return true;
+}
+
+void api_task_list(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    struct task_query query = {0};
+    g_autoptr(GError) error = NULL;
+    struct list_call *call;
+
+    if (!read_query(x, &query, &error)) {
+        http_reply_error(x, error, NULL);
+        return;
+    }
+    call = g_new0(struct list_call, 1);
+    *call = (struct list_call){.host = host, .x = x, .status = g_strdup(http_query(x, "status")),
+                               .limit = (size_t)query.limit};
+    store_query_tasks(host->store, &query, on_listed, call);
+}
+
+/* ---- one ---- */
+
+bool api_task_id(const struct http_exchange *x, uint32_t *ret_id, GError **error) {
+    const char *text = http_path_param(x, 0);
+    guint64 id;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 1, G_MAXUINT32, &id, NULL))
+        return kr_fail(error, BAD_REQUEST, "\"%.32s\" is no task id: write a number such as 71", text);
+    *ret_id = (uint32_t)id;
+    return true;
+}
+
+struct get_call {
+    struct host *host;
+    struct http_exchange *x;
+    uint32_t id;
+};
+
+static void on_got(void *user, const GPtrArray *tasks, const GError *error) {
+    g_autofree struct get_call *call = user;
+    g_autoptr(GError) missing = NULL;
+
+    if (tasks && tasks->len > 0) {
+        http_reply_json(call->x, 200, shown(call->host, tasks->pdata[0]));
+        return;
+    }
+    if (!error)
+        kr_fail(&missing, NOT_FOUND, "there is no task %u", call->id);
+    http_reply_error(call->x, error ? error : missing, NULL);
+}
+
+static void get_stored(struct host *host, struct http_exchange *x, uint32_t id) {
+    struct task_query query = {.id = id, .limit = 1};
+    struct get_call *call = g_new0(struct get_call, 1);
+
+    *call = (struct get_call){.host = host, .x = x, .id = id};
+    store_query_tasks(host->store, &query, on_got, call);
+}
+
+static void get_now(struct host *host, struct http_exchange *x, uint32_t id) {
+    const struct task *task = controller_task(host->controller, id);
+
+    if (task)
+        http_reply_json(x, 200, shown(host, task));
+    else
+        get_stored(host, x, id);
+}
+
+/* ---- waiting ---- */
+
+static void on_timer_closed(uv_handle_t *handle) { g_free(handle->data); }
+
+static void waiter_close(struct waiter *waiter) { uv_close((uv_handle_t *)&waiter->timer, on_timer_closed); }
+
+static void on_waited(uv_timer_t *timer) {
+    struct waiter *waiter = timer->data;
+    GPtrArray *list = g_hash_table_lookup(waiter->host->waiters, GUINT_TO_POINTER(waiter->task_id));
+
+    g_ptr_array_remove_fast(list, waiter);
+    if (list->len == 0)
+        g_hash_table_remove(waiter->host->waiters, GUINT_TO_POINTER(waiter->task_id));
+    get_now(waiter->host, waiter->x, waiter->task_id);
+    waiter_close(waiter);
+}
+
+static void wait_for_change(struct host *host, struct http_exchange *x, uint32_t id, int64_t wait_ms) {
+    GPtrArray *list = g_hash_table_lookup(host->waiters, GUINT_TO_POINTER(id));
+    struct waiter *waiter = g_new0(struct waiter, 1);
+
+    if (!list) {
+        list = g_ptr_array_new();
+        g_hash_table_insert(host->waiters, GUINT_TO_POINTER(id), list);
+    }
+    waiter->host = host;
+    waiter->x = x;
+    waiter->task_id = id;
+    uv_timer_init(&host->loop, &waiter->timer);
+    waiter->timer.data = waiter;
+    uv_timer_start(&waiter->timer, on_waited, (uint64_t)wait_ms, 0);
+    g_ptr_array_add(list, waiter);
+}
+
+void host_task_changed(struct host *host, const struct task *task, bool is_gone) {
+    gpointer key, value;
+    GPtrArray *list;
+
+    (void)is_gone;
+    if (!g_hash_table_steal_extended(host->waiters, GUINT_TO_POINTER(task->id), &key, &value))
+        return;
+    list = value;
+    for (guint i = 0; i < list->len; i++) {
+        struct waiter *waiter = list->pdata[i];
+        http_reply_json(waiter->x, 200, shown(host, task));
+        waiter_close(waiter);
+    }
+    g_ptr_array_unref(list);
+}
+
+/* Before the server ends, which answers the exchanges itself. */
+void host_waiters_drop(struct host *host) {
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, host->waiters);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        GPtrArray *list = value;
+        for (guint i = 0; i < list->len; i++)
+            waiter_close(list->pdata[i]);
+        g_ptr_array_unref(list);
+    }
+    g_hash_table_remove_all(host->waiters);
+}
+
+void api_task_get(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    const struct task *task;
+    int64_t revision, wait_ms;
+    uint32_t id;
+    g_autoptr(GError) error = NULL;
+
+    if (!api_task_id(x, &id, &error) || !http_query_int(x, "revision", 0, G_MAXINT64, -1, &revision, &error) ||
+        !http_query_int(x, "wait_ms", 0, MAX_WAIT_MS, 0, &wait_ms, &error)) {
+        http_reply_error(x, error, NULL);
+        return;
+    }
+    task = controller_task(host->controller, id);
+    if (task && task->revision == revision && wait_ms > 0)
+        wait_for_change(host, x, id, wait_ms);
+    else
+        get_now(host, x, id);
+}
+
+/* ---- kill ---- */
+
+static void on_ended_found(void *user, const GPtrArray *tasks, const GError *error) {
+    g_autofree struct get_call *call = user;
+    g_autoptr(GError) why = NULL;
+
+    if (tasks && tasks->len > 0)
+        kr_fail(&why, REFUSED, "task %u has ended: %s", call->id,
+                task_state_to_str(((const struct task *)tasks->pdata[0])->state));
+    else if (!error)
+        kr_fail(&why, NOT_FOUND, "there is no task %u", call->id);
+    http_reply_error(call->x, error ? error : why, NULL);
+}
+
+void api_task_kill(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    struct task_query query = {.limit = 1};
+    struct get_call *call;
+    uint32_t id;
+    g_autoptr(GError) error = NULL;
+
+    if (!api_task_id(x, &id, &error)) {
+        http_reply_error(x, error, NULL);
+    } else if (controller_kill(host->controller, id, host_now(), &error)) {
+        http_reply_json(x, 202, shown(host, controller_task(host->controller, id)));
+    } else if (error->code == KR_ERROR_NOT_FOUND) {
+        query.id = id;
+        call = g_new0(struct get_call, 1);
+        *call = (struct get_call){.host = host, .x = x, .id = id};
+        store_query_tasks(host->store, &query, on_ended_found, call);
+    } else {
+        http_reply_error(x, error, NULL);
+    }
+}

@@ -1,0 +1,232 @@
+#include "host/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "host/host_internal.h"
+
+enum { TICK_MS = 1000 };
+
+struct core_time host_now(void) {
+    return (struct core_time){.wall_ms = clock_wall_ms(), .mono_ms = clock_mono_ms()};
+}
+
+/* ---- between core and shell ---- */
+
+static void op_record(void *env, struct record *record) {
+    struct host *host = env;
+
+    store_record(host->store, record);
+}
+
+static void op_send(void *env, const char *node, json_t *message) { host_send(env, node, message); }
+
+static void op_task_changed(void *env, const struct task *task, bool is_gone) { host_task_changed(env, task, is_gone); }
+
+static const struct controller_ops ops = {
+    .record = op_record, .send = op_send, .task_changed = op_task_changed};
+
+static void on_recorded(void *user, uint64_t token, const GError *error) {
+    struct host *host = user;
+
+    if (error)
+        log_error("a record could not be written: %s", error->message);
+    controller_recorded(host->controller, token, host_now(), error);
+}
+
+static void on_tick(uv_timer_t *timer) {
+    struct host *host = timer->data;
+
+    controller_tick(host->controller, host_now());
+}
+
+/* ---- start ---- */
+
+static bool lock_state(struct host *host, const char *state_dir, GError **error) {
+    g_autofree char *path = g_build_filename(state_dir, "lock", NULL);
+
+    host->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (host->lock_fd < 0)
+        return fs_fail_errno(error, errno, "open", path);
+    if (flock(host->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        return kr_fail(error, USAGE, "%s is in use by another host process", state_dir);
+    return true;
+}
+
+static bool prepare_join_token(struct host *host, const char *state_dir, GError **error) {
+    const char *configured = config_str(host->config, "join_token_file");
+    unsigned char random[24];
+    char hex[sizeof random * 2 + 2];
+
+    host->join_token_file = configured[0] ? g_strdup(configured) : g_build_filename(state_dir, "join-token", NULL);
+    if (g_file_test(host->join_token_file, G_FILE_TEST_EXISTS))
+        return true;
+    randombytes_buf(random, sizeof random);
+    sodium_bin2hex(hex, sizeof hex, random, sizeof random);
+    g_strlcat(hex, "\n", sizeof hex);
+    if (!fs_write_durable(host->join_token_file, 0600, hex, sizeof hex - 1, error))
+        return false;
+    log_info("made a join token for runners: %s", host->join_token_file);
+    return true;
+}
+
+static void restore_node(struct host *host, const struct store_node *node) {
+    g_autoptr(GError) error = NULL;
+    struct node_info *info = node->info ? node_info_from_json(node->info, &error) : node_info_new(node->name);
+
+    if (node->credential_hash && node->credential_hash[0])
+        g_hash_table_insert(host->credentials, g_strdup(node->credential_hash), g_strdup(node->name));
+    if (!info) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): without info there is an error */
+        log_warning("what is kept of node %s is not understood: %s", node->name, error->message);
+        info = node_info_new(node->name);
+    }
+    if (node->info)
+        controller_restore_node(host->controller, info);
+    else
+        node_info_free(info);
+}
+
+static bool restore(struct host *host, GError **error) {
+    g_autoptr(GPtrArray) tasks = NULL;
+    g_autoptr(GPtrArray) nodes = NULL;
+    uint32_t last_task_id;
+    int64_t last_epoch;
+
+    if (!store_load(host->store, &tasks, &nodes, &last_task_id, &last_epoch, error))
+        return false;
+    controller_restore_counters(host->controller, last_task_id, last_epoch);
+    for (guint i = 0; i < nodes->len; i++)
+        restore_node(host, nodes->pdata[i]);
+    g_ptr_array_set_free_func(tasks, NULL); /* the controller takes them */
+    for (guint i = 0; i < tasks->len; i++) {
+        uint32_t id = ((struct task *)tasks->pdata[i])->id;
+        if (!controller_restore_task(host->controller, tasks->pdata[i]))
+            return kr_fail(error, IO, "store: task %u holds a card that another task holds too; restore a backup", id);
+    }
+    if (tasks->len > 0)
+        log_info("%u tasks hold leases", tasks->len);
+    return true;
+}
+
+static bool open_store(struct host *host, const char *state_dir, GError **error) {
+    g_autofree char *path = g_build_filename(state_dir, "kohakuriver.db", NULL);
+    g_autofree char *new_id = g_uuid_string_random();
+
+    host->store = store_open(&host->loop, path, error);
+    if (!host->store)
+        return false;
+    host->cluster_id = store_meta(host->store, "cluster_id", new_id, error);
+    store_set_record_cb(host->store, on_recorded, host);
+    return host->cluster_id && restore(host, error);
+}
+
+static void on_signal(uv_signal_t *signal, int signum) {
+    struct host *host = signal->data;
+
+    log_info("%s: stopping; tasks run on", signum == SIGTERM ? "SIGTERM" : "SIGINT");
+    uv_stop(&host->loop);
+}
+
+static void start_handles(struct host *host) {
+    uv_timer_init(&host->loop, &host->tick);
+    uv_signal_init(&host->loop, &host->on_term);
+    uv_signal_init(&host->loop, &host->on_int);
+    host->tick.data = host->on_term.data = host->on_int.data = host;
+    uv_timer_start(&host->tick, on_tick, TICK_MS, TICK_MS);
+    uv_signal_start(&host->on_term, on_signal, SIGTERM);
+    uv_signal_start(&host->on_int, on_signal, SIGINT);
+}
+
+static bool start(struct host *host, GError **error) {
+    const char *state_dir = config_str(host->config, "state_dir");
+    const char *listen = config_str(host->config, "listen");
+
+    if (!fs_mkdir_p(state_dir, 0700, error) || !lock_state(host, state_dir, error) ||
+        !prepare_join_token(host, state_dir, error) || !open_store(host, state_dir, error))
+        return false;
+    host->server = http_server_new(&host->loop, listen, host_routes, host, error);
+    if (!host->server)
+        return false;
+    start_handles(host);
+    log_info("host %s of cluster %s listens on %s (port %d)", KR_VERSION, host->cluster_id, listen,
+             http_server_port(host->server));
+    sd_notify(0, "READY=1");
+    return true;
+}
+
+/* ---- end ---- */
+
+static void close_handle(uv_handle_t *handle, void *arg) {
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* The order matters: nothing may call back into what is gone. */
+static void stop(struct host *host) {
+    sd_notify(0, "STOPPING=1");
+    store_close(host->store); /* answers submissions that wait for their record */
+    host_waiters_drop(host);
+    log_relays_cut(host, NULL);
+    runner_links_close(host);
+    http_server_free(host->server);
+    uv_run(&host->loop, UV_RUN_NOWAIT);
+    uv_walk(&host->loop, close_handle, NULL);
+    uv_run(&host->loop, UV_RUN_DEFAULT);
+}
+
+static void init_tables(struct host *host) {
+    host->links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    host->all_links = g_hash_table_new(NULL, NULL);
+    host->credentials = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    host->waiters = g_hash_table_new(NULL, NULL);
+    host->relays = g_hash_table_new_full(NULL, NULL, NULL, log_relay_free);
+    host->lock_fd = -1;
+}
+
+static void clear_tables(struct host *host) {
+    controller_free(host->controller);
+    g_hash_table_unref(host->links);
+    g_hash_table_unref(host->all_links);
+    g_hash_table_unref(host->credentials);
+    g_hash_table_unref(host->waiters);
+    g_hash_table_unref(host->relays);
+    g_free(host->cluster_id);
+    g_free(host->join_token_file);
+    fd_cleanup(&host->lock_fd);
+}
+
+int host_main(const struct config *config) {
+    struct host host = {.config = config};
+    g_autoptr(GError) error = NULL;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (sodium_init() < 0)
+        g_error("libsodium cannot be initialised");
+    init_tables(&host);
+    uv_loop_init(&host.loop);
+    host.controller = controller_new(&ops, &host, config_int(config, "offline_after_ms"));
+    if (start(&host, &error)) {
+        malloc_trim(0);
+        uv_run(&host.loop, UV_RUN_DEFAULT);
+    } else {
+        fprintf(stderr, "kohakuriver host: %s\n", error->message);
+        host.exit_code = kr_error_exit_code(error);
+    }
+    stop(&host);
+    clear_tables(&host);
+    uv_loop_close(&host.loop);
+    return host.exit_code;
+}

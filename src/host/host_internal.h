@@ -1,0 +1,72 @@
+#pragma once
+/* What the files of the host share. Everything here lives on the loop's thread. */
+
+#include <glib.h>
+#include <jansson.h>
+#include <uv.h>
+
+#include "core/controller.h"
+#include "net/http_server.h"
+#include "store/store.h"
+
+struct runner_link;
+
+struct host {
+    uv_loop_t loop;
+    const struct config *config;
+    struct store *store;
+    struct controller *controller;
+    struct http_server *server;
+    char *cluster_id;
+    char *join_token_file;
+    int lock_fd;
+    GHashTable *links;       /* node name -> runner_link, those that said hello */
+    GHashTable *all_links;   /* set of runner_link */
+    GHashTable *credentials; /* hash -> node name */
+    GHashTable *waiters;     /* task id -> GPtrArray of struct waiter (api_task.c) */
+    GHashTable *relays;      /* stream id -> log_relay */
+    uint32_t last_stream;
+    uv_timer_t tick;
+    uv_signal_t on_term, on_int;
+    int exit_code;
+};
+
+extern const struct http_route host_routes[];
+
+struct core_time host_now(void);
+
+/* ---- runner_link.c ---- */
+/* Sends when the node is connected; takes the reference either way. false: not connected. */
+bool host_send(struct host *host, const char *node, json_t *message);
+void runner_links_close(struct host *host);
+void api_runner_join(struct http_exchange *x, void *app);
+void api_runner_connect(struct http_exchange *x, void *app);
+
+/* ---- log_relay.c: from a runner's files to HTTP clients ---- */
+void api_task_logs(struct http_exchange *x, void *app);
+void log_relay_data(struct host *host, const char *node, const void *frame, size_t len);
+void log_relay_end(struct host *host, const char *node, const json_t *message);
+void log_relay_free(gpointer relay); /* for the table of relays */
+/* Cuts every stream that comes from the node; NULL: all. */
+void log_relays_cut(struct host *host, const char *node);
+
+/* ---- api_task.c ---- */
+void api_task_submit(struct http_exchange *x, void *app);
+void api_task_list(struct http_exchange *x, void *app);
+void api_task_get(struct http_exchange *x, void *app);
+void api_task_kill(struct http_exchange *x, void *app);
+/* The core's word that a task came, changed or left memory. */
+void host_task_changed(struct host *host, const struct task *task, bool is_gone);
+void host_waiters_drop(struct host *host);
+/* The id in the path; KR_ERROR_BAD_REQUEST when it is none. */
+bool api_task_id(const struct http_exchange *x, uint32_t *ret_id, GError **error);
+
+/* ---- api_node.c ---- */
+void api_node_list(struct http_exchange *x, void *app);
+void api_node_get(struct http_exchange *x, void *app);
+
+/* ---- openapi.c ---- */
+void api_openapi(struct http_exchange *x, void *app);
+void api_version(struct http_exchange *x, void *app);
+/* The document, made from a route table and the schemas. New reference. */
+json_t *openapi_document(const struct http_route *routes);

@@ -1,0 +1,73 @@
+#include "store/sqlite_schema.h"
+
+#include <errno.h>
+
+static const char *const migrations[] = {
+    /* 1 */
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE tasks ("
+    "  id INTEGER PRIMARY KEY,"
+    "  epoch INTEGER NOT NULL,"
+    "  node TEXT NOT NULL,"
+    "  state INTEGER NOT NULL," /* enum task_state */
+    "  holds_lease INTEGER NOT NULL,"
+    "  batch_id TEXT NOT NULL,"
+    "  target TEXT NOT NULL,"
+    "  spec TEXT NOT NULL,"  /* JSON of task_spec */
+    "  lease TEXT NOT NULL," /* JSON of lease */
+    "  kill_requested INTEGER NOT NULL,"
+    "  exit_code INTEGER,"
+    "  oom INTEGER NOT NULL,"
+    "  reason TEXT,"
+    "  holding TEXT,"
+    "  created_ms INTEGER NOT NULL,"
+    "  started_ms INTEGER NOT NULL,"
+    "  finished_ms INTEGER NOT NULL);"
+    "CREATE INDEX tasks_live ON tasks (id) WHERE holds_lease = 1;"
+    "CREATE INDEX tasks_node ON tasks (node, id);"
+    "CREATE INDEX tasks_epoch ON tasks (epoch);"
+    "CREATE TABLE gpu_leases ("
+    "  gpu_uuid TEXT PRIMARY KEY," /* R1: one exclusive holder */
+    "  task_id INTEGER NOT NULL REFERENCES tasks (id)) WITHOUT ROWID;"
+    "CREATE INDEX gpu_leases_task ON gpu_leases (task_id);"
+    "CREATE TABLE nodes (name TEXT PRIMARY KEY, credential_hash TEXT NOT NULL, info TEXT) WITHOUT ROWID;",
+};
+
+bool sqlite_fail(sqlite3 *db, const char *what, GError **error) {
+    int code = sqlite3_errcode(db);
+    bool no_space = code == SQLITE_FULL || (code == SQLITE_IOERR && sqlite3_system_errno(db) == ENOSPC);
+
+    return kr_fail_at(error, no_space ? KR_ERROR_STORAGE : KR_ERROR_IO, "store: %s: %s", what, sqlite3_errmsg(db));
+}
+
+bool sqlite_run(sqlite3 *db, const char *sql, GError **error) {
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK || sqlite_fail(db, "write", error);
+}
+
+static int user_version(sqlite3 *db) {
+    sqlite3_stmt *stmt = NULL;
+    int version = -1;
+
+    if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL) == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
+        version = sqlite3_column_int(stmt, 0);
+    sqlite3_finalize(stmt);
+    return version;
+}
+
+bool sqlite_migrate(sqlite3 *db, GError **error) {
+    int newest = (int)G_N_ELEMENTS(migrations);
+    int version = user_version(db);
+
+    if (version < 0)
+        return sqlite_fail(db, "read", error);
+    if (version > newest)
+        return kr_fail(error, IO, "store: it was written by a newer version of this program (schema %d, known: %d)", version, newest);
+    for (int i = version; i < newest; i++) {
+        g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", migrations[i], i + 1);
+        if (!sqlite_run(db, sql, error)) {
+            sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,57 @@
+#pragma once
+/* What must survive: tasks with their leases, nodes with their credentials. SQLite in WAL mode with synchronous=FULL;
+ * one writer thread commits whatever has queued up in one transaction (group commit), one reader thread answers
+ * queries. Both report back on the loop's thread. The table gpu_leases has the GPU's UUID as its primary key: the
+ * second of the three guards of rule R1.
+ * A record that fails (full disk, a second lease on a card) fails alone and leaves nothing behind. */
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/controller.h"
+#include "model/task.h"
+
+struct store;
+
+/* Opens or makes the file and brings its schema up to date. KR_ERROR_STORAGE or KR_ERROR_IO; a schema newer than this
+ * program is an error too. */
+struct store *store_open(uv_loop_t *loop, const char *path, GError **error);
+/* Writes what is queued, joins the threads, then calls back for all of it (from within). NULL is fine. */
+void store_close(struct store *store);
+
+/* ---- at start; these block ---- */
+struct store_node {
+    char *name;
+    char *credential_hash; /* may be empty: never joined */
+    json_t *info;          /* the node_info it sent last, NULL when none */
+};
+void store_node_free(struct store_node *node);
+bool store_load(struct store *store, GPtrArray **ret_live_tasks, GPtrArray **ret_nodes, uint32_t *ret_last_task_id,
+                int64_t *ret_last_epoch, GError **error);
+/* A value kept for good, made by the caller the first time. Caller frees. */
+char *store_meta(struct store *store, const char *key, const char *if_absent, GError **error);
+
+/* ---- writing ---- */
+typedef void store_record_cb(void *user, uint64_t token, const GError *error);
+void store_set_record_cb(struct store *store, store_record_cb *on_recorded, void *user);
+/* Takes the record; the callback set above follows with its token. */
+void store_record(struct store *store, struct record *record);
+/* Replaces what is kept of a node; NULL keeps what was there. on_done may be NULL. */
+typedef void store_done_cb(void *user, const GError *error);
+void store_put_node(struct store *store, const char *name, const char *credential_hash, const json_t *info,
+                    store_done_cb *on_done, void *user);
+
+/* ---- reading ---- */
+struct task_query {
+    uint32_t id;       /* > 0: this one only */
+    unsigned states;   /* bits 1 << enum task_state; 0: all */
+    char node[NODE_NAME_MAX_BYTES + 1]; /* "": all */
+    uint32_t before;   /* > 0: ids below */
+    int limit;
+};
+/* tasks: of struct task, newest first, borrowed for the call; NULL on error. */
+typedef void store_tasks_cb(void *user, const GPtrArray *tasks, const GError *error);
+void store_query_tasks(struct store *store, const struct task_query *query, store_tasks_cb *on_done, void *user);

@@ -1,0 +1,507 @@
+#include "sim/world.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "core/controller.h"
+#include "core/task_state.h"
+#include "model/wire.h"
+
+enum { N_NODES = 3, N_GPUS = 4, OFFLINE_MS = 30000 };
+
+/* What a node knows of one task. The first part is its lease file, the second what runs. */
+struct node_task {
+    struct lease lease;
+    struct task_report report;
+    bool has_container; /* the world's truth: this container has these cards */
+    bool is_draining;   /* container gone, memory not back yet */
+};
+
+struct node {
+    char name[16];
+    GPtrArray *tasks; /* of struct node_task */
+    int64_t seen_epoch[N_GPUS];
+    bool is_connected;
+    GQueue to_host, to_node; /* of json_t, in order; a cut loses them */
+};
+
+struct world {
+    uint64_t seed, random;
+    unsigned step, starts, refusals, crashes;
+    struct core_time now;
+    struct controller *host;
+    GHashTable *disk;  /* task id -> struct task: what the store has */
+    GQueue records;    /* of struct record: on their way to the disk */
+    struct node nodes[N_NODES];
+    bool is_quiet;
+};
+
+static uint64_t next_random(struct world *w) { /* xorshift64*, Marsaglia / Vigna */
+    w->random ^= w->random >> 12;
+    w->random ^= w->random << 25;
+    w->random ^= w->random >> 27;
+    return w->random * 2685821657736338717ULL;
+}
+
+static unsigned pick(struct world *w, unsigned n) { return (unsigned)(next_random(w) >> 33) % n; }
+static bool chance(struct world *w, unsigned percent) { return pick(w, 100) < percent; }
+
+static void broken(const struct world *w, const char *what, const char *detail) {
+    g_error("seed %" G_GUINT64_FORMAT ", step %u: %s (%s)", w->seed, w->step, what, detail);
+}
+
+/* ---- the host's shell ---- */
+
+static struct node *node_named(struct world *w, const char *name) {
+    for (int i = 0; i < N_NODES; i++)
+        if (strcmp(w->nodes[i].name, name) == 0)
+            return &w->nodes[i];
+    return NULL;
+}
+
+static void op_record(void *env, struct record *record) { g_queue_push_tail(&((struct world *)env)->records, record); }
+
+static void op_send(void *env, const char *name, json_t *message) {
+    struct node *node = node_named(env, name);
+
+    if (node->is_connected)
+        g_queue_push_tail(&node->to_node, message);
+    else
+        json_decref(message);
+}
+
+static void op_changed(void *env, const struct task *task, bool is_gone) {
+    (void)env;
+    (void)is_gone;
+    task_check(task);
+}
+
+static const struct controller_ops ops = {op_record, op_send, op_changed};
+
+static void commit_one(struct world *w, bool fails) {
+    struct record *record = g_queue_pop_head(&w->records);
+    g_autoptr(GError) error = NULL;
+
+    if (!record)
+        return;
+    if (fails)
+        kr_fail(&error, STORAGE, "disk is full");
+    for (guint i = 0; !fails && i < record->tasks->len; i++) {
+        const struct task *task = record->tasks->pdata[i];
+        g_hash_table_insert(w->disk, GUINT_TO_POINTER(task->id), task_copy(task));
+    }
+    controller_recorded(w->host, record->token, w->now, error);
+    record_free(record);
+}
+
+static void cut(struct world *w, struct node *node) {
+    node->is_connected = false;
+    g_queue_clear_full(&node->to_host, (GDestroyNotify)json_decref);
+    g_queue_clear_full(&node->to_node, (GDestroyNotify)json_decref);
+    controller_disconnected(w->host, node->name, w->now);
+}
+
+static void host_start(struct world *w) {
+    GHashTableIter iter;
+    gpointer value;
+    uint32_t last_id = 0;
+    int64_t last_epoch = 0;
+
+    w->host = controller_new(&ops, w, OFFLINE_MS);
+    g_hash_table_iter_init(&iter, w->disk);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct task *task = value;
+        last_id = MAX(last_id, task->id);
+        last_epoch = MAX(last_epoch, task->lease.epoch);
+        if (task->holds_lease && !controller_restore_task(w->host, task_copy(task)))
+            broken(w, "the disk holds two leases on one card", task->lease.node);
+    }
+    controller_restore_counters(w->host, last_id, last_epoch);
+}
+
+/* kill -9: what was not on the disk is gone, and so are all connections. A record may have reached the disk unanswered. */
+static void host_crash(struct world *w) {
+    w->crashes++;
+    while (!g_queue_is_empty(&w->records)) {
+        struct record *record = g_queue_pop_head(&w->records);
+        bool reached = chance(w, 50);
+        for (guint i = 0; reached && i < record->tasks->len; i++) {
+            const struct task *task = record->tasks->pdata[i];
+            g_hash_table_insert(w->disk, GUINT_TO_POINTER(task->id), task_copy(task));
+        }
+        record_free(record);
+        if (!reached) /* a log is written in order: what comes behind is lost too */
+            g_queue_clear_full(&w->records, (GDestroyNotify)record_free);
+    }
+    for (int i = 0; i < N_NODES; i++)
+        cut(w, &w->nodes[i]);
+    controller_free(w->host);
+    host_start(w);
+}
+
+/* ---- nodes ---- */
+
+static void node_task_free(gpointer data) {
+    struct node_task *task = data;
+
+    task_report_clear(&task->report);
+    g_free(task);
+}
+
+static struct node_task *find(const struct node *node, uint32_t id, int64_t epoch) {
+    for (guint i = 0; i < node->tasks->len; i++) {
+        struct node_task *task = node->tasks->pdata[i];
+        if (task->lease.task_id == id && task->lease.epoch == epoch)
+            return task;
+    }
+    return NULL;
+}
+
+static int gpu_of(const char *uuid) { return uuid[strlen(uuid) - 1] - '0'; }
+
+static void send_report(struct node *node, const struct task_report *report) {
+    if (node->is_connected)
+        g_queue_push_tail(&node->to_host, json_pack("{s:s,s:o}", "type", WIRE_REPORT, "task", task_report_to_json(report)));
+}
+
+static void say(struct node *node, struct node_task *task, enum task_state state) {
+    task->report.state = state;
+    send_report(node, &task->report);
+}
+
+/* The second key: another live lease on the card, or a lower epoch, and the node refuses. */
+static bool may_hold(const struct node *node, const struct lease *lease) {
+    for (size_t i = 0; i < lease->n_gpus; i++) {
+        if (lease->epoch < node->seen_epoch[gpu_of(lease->gpus[i].uuid)])
+            return false;
+        for (guint k = 0; k < node->tasks->len; k++) {
+            const struct node_task *other = node->tasks->pdata[k];
+            if (!other->report.released && lease_has_gpu(&other->lease, lease->gpus[i].uuid))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void node_start(struct world *w, struct node *node, const json_t *message) {
+    struct node_task *task;
+    struct lease lease;
+
+    if (!lease_from_json(json_object_get(message, "lease"), &lease, NULL))
+        broken(w, "a lease cannot be read", node->name);
+    task = find(node, lease.task_id, lease.epoch);
+    if (task) { /* idempotent */
+        send_report(node, &task->report);
+        return;
+    }
+    task = g_new0(struct node_task, 1);
+    task->lease = lease;
+    task->report.task_id = lease.task_id;
+    task->report.epoch = lease.epoch;
+    if (!may_hold(node, &lease)) {
+        w->refusals++;
+        task->report.released = true;
+        g_ptr_array_add(node->tasks, task);
+        say(node, task, TASK_FAILED);
+        return;
+    }
+    for (size_t i = 0; i < lease.n_gpus; i++)
+        node->seen_epoch[gpu_of(lease.gpus[i].uuid)] = lease.epoch;
+    g_ptr_array_add(node->tasks, task);
+    w->starts++;
+    task->has_container = true;
+    say(node, task, chance(w, 50) ? TASK_STARTING : TASK_RUNNING);
+}
+
+/* The container ends; its cards need a moment. */
+static void node_end(struct world *w, struct node *node, struct node_task *task, enum task_state state) {
+    task->has_container = false;
+    task->is_draining = chance(w, 30);
+    task->report.released = !task->is_draining;
+    if (task->is_draining)
+        task->report.holding = g_strdup("412 MiB above its idle memory");
+    say(node, task, state);
+}
+
+static void node_drained(struct node *node, struct node_task *task) {
+    task->is_draining = false;
+    task->report.released = true;
+    g_clear_pointer(&task->report.holding, g_free);
+    send_report(node, &task->report);
+}
+
+static void node_take(struct world *w, struct node *node) {
+    json_t *message = g_queue_pop_head(&node->to_node);
+    const char *type = json_string_value(json_object_get(message, "type"));
+    uint32_t id = (uint32_t)json_integer_value(json_object_get(message, "task_id"));
+    int64_t epoch = json_integer_value(json_object_get(message, "epoch"));
+    struct node_task *task = find(node, id, epoch);
+
+    if (!message)
+        return;
+    if (strcmp(type, WIRE_START) == 0) {
+        node_start(w, node, message);
+    } else if (strcmp(type, WIRE_STOP) == 0 && !task) {
+        struct task_report unknown = {.task_id = id, .epoch = epoch};
+        send_report(node, &unknown);
+    } else if (strcmp(type, WIRE_STOP) == 0 && task->has_container) {
+        node_end(w, node, task, TASK_KILLED);
+    } else if (strcmp(type, WIRE_STOP) == 0) {
+        send_report(node, &task->report);
+    } else if (strcmp(type, WIRE_ACK) == 0 && task) {
+        if (task->has_container || task->is_draining)
+            broken(w, "the host acknowledged what is not over", node->name);
+        g_ptr_array_remove_fast(node->tasks, task);
+    }
+    json_decref(message);
+}
+
+static struct node_info *describe(const struct node *node) {
+    struct node_info *info = node_info_new(node->name);
+
+    info->gpus_known = info->engine_ok = true;
+    info->cores = 64;
+    info->mem_total_bytes = 1LL << 40;
+    for (int i = 0; i < N_GPUS; i++) {
+        struct gpu *gpu = gpu_new();
+        gpu->index = i;
+        g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%s-%d", node->name, i);
+        g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
+        gpu->condition = GPU_CONDITION_OK;
+        g_ptr_array_add(info->gpus, gpu);
+    }
+    return info;
+}
+
+static void node_connect(struct world *w, struct node *node) {
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct node_info *info = describe(node);
+
+    for (guint i = 0; i < node->tasks->len; i++) {
+        const struct node_task *task = node->tasks->pdata[i];
+        struct node_report *said = g_new0(struct node_report, 1);
+        said->lease = task->lease;
+        said->report = task->report;
+        said->report.reason = g_strdup(task->report.reason);
+        said->report.holding = g_strdup(task->report.holding);
+        g_ptr_array_add(reports, said);
+    }
+    node->is_connected = true;
+    if (!controller_hello(w->host, info, reports, w->now, NULL))
+        broken(w, "a hello was refused", node->name);
+}
+
+static void host_take(struct world *w, struct node *node) {
+    json_t *message = g_queue_pop_head(&node->to_host);
+    struct task_report report;
+
+    if (!message)
+        return;
+    if (!task_report_from_json(json_object_get(message, "task"), &report, NULL))
+        broken(w, "a report cannot be read", node->name);
+    controller_report(w->host, node->name, &report, w->now);
+    task_report_clear(&report);
+    json_decref(message);
+}
+
+/* ---- users ---- */
+
+static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
+                         const GError *error) {
+    struct world *w = user;
+
+    (void)tasks;
+    (void)notes;
+    if (error && (!error->message[0] || (error->code == KR_ERROR_REFUSED && (!refusals || refusals->len == 0))))
+        broken(w, "a refusal without a reason", error->message);
+}
+
+static void submit(struct world *w) {
+    const char *argv[] = {"job", NULL};
+    struct task_spec spec = {.argv = (char **)(uintptr_t)argv};
+    g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+    g_auto(GStrv) list = NULL;
+    struct submission submission = {.spec = &spec};
+
+    for (unsigned n = 1 + pick(w, 2); n > 0; n--) {
+        g_autofree char *target = g_strdup_printf("n%u::%u", pick(w, N_NODES), pick(w, N_GPUS));
+        g_autofree char *two = g_strdup_printf("%s,%u", target, N_GPUS - 1 - pick(w, N_GPUS));
+        g_strv_builder_add(targets, chance(w, 30) ? two : target);
+    }
+    list = g_strv_builder_end(targets);
+    submission.targets = list;
+    controller_submit(w->host, &submission, w->now, on_submitted, w);
+}
+
+static uint32_t some_task(struct world *w) {
+    guint n = g_hash_table_size(w->disk);
+    g_autofree gpointer *ids = NULL;
+
+    if (n == 0)
+        return 0;
+    ids = g_hash_table_get_keys_as_array(w->disk, NULL);
+    return GPOINTER_TO_UINT(ids[pick(w, n)]);
+}
+
+static void drop_ended(struct world *w) { /* or the disk grows without end */
+    GHashTableIter iter;
+    gpointer value;
+    uint32_t last = 0;
+
+    g_hash_table_iter_init(&iter, w->disk);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        last = MAX(last, ((const struct task *)value)->id);
+    g_hash_table_iter_init(&iter, w->disk);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct task *task = value;
+        if (!task->holds_lease && task->id + 50 < last)
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
+/* ---- steps ---- */
+
+static void node_event(struct world *w, struct node *node) {
+    struct node_task *task = node->tasks->len ? node->tasks->pdata[pick(w, node->tasks->len)] : NULL;
+
+    if (!task)
+        return;
+    if (task->is_draining && chance(w, 50))
+        node_drained(node, task);
+    else if (task->has_container && task->report.state == TASK_STARTING)
+        say(node, task, TASK_RUNNING);
+    else if (task->has_container && chance(w, 30))
+        node_end(w, node, task, chance(w, 70) ? TASK_COMPLETED : TASK_FAILED);
+}
+
+void world_step(struct world *w) {
+    struct node *node = &w->nodes[pick(w, N_NODES)];
+    unsigned dice = pick(w, 1000);
+
+    w->step++;
+    w->now.mono_ms += pick(w, 200);
+    w->now.wall_ms += chance(w, 1) ? (int64_t)pick(w, 100000) - 50000 : (int64_t)pick(w, 200); /* the wall clock jumps */
+    if (dice < 200)
+        host_take(w, node);
+    else if (dice < 400)
+        node_take(w, node);
+    else if (dice < 600)
+        commit_one(w, chance(w, 3));
+    else if (dice < 700)
+        submit(w);
+    else if (dice < 740)
+        controller_kill(w->host, some_task(w), w->now, NULL);
+    else if (dice < 900)
+        node_event(w, node);
+    else if (dice < 950)
+        controller_tick(w->host, w->now);
+    else if (dice < 980 && !node->is_connected)
+        node_connect(w, node);
+    else if (dice < 985)
+        cut(w, node); /* a runner's restart looks the same: containers run on, the lease files stay */
+    else if (dice < 987)
+        host_crash(w);
+    if (w->step % 256 == 0)
+        drop_ended(w);
+}
+
+void world_settle(struct world *w) {
+    for (int round = 0; round < 200; round++) {
+        w->now.mono_ms += 1000;
+        w->now.wall_ms += 1000;
+        for (int i = 0; i < N_NODES; i++) {
+            struct node *node = &w->nodes[i];
+            if (!node->is_connected)
+                node_connect(w, node);
+            while (!g_queue_is_empty(&node->to_node))
+                node_take(w, node);
+            for (guint k = 0; k < node->tasks->len; k++) {
+                struct node_task *task = node->tasks->pdata[k];
+                if (task->is_draining)
+                    node_drained(node, task);
+                else if (task->has_container)
+                    node_end(w, node, task, TASK_COMPLETED);
+            }
+            while (!g_queue_is_empty(&node->to_host))
+                host_take(w, node);
+        }
+        controller_tick(w->host, w->now);
+        while (!g_queue_is_empty(&w->records))
+            commit_one(w, false);
+        world_check(w);
+    }
+}
+
+/* ---- truth ---- */
+
+static void check_card(struct world *w, const struct node *node, int gpu) {
+    g_autofree char *uuid = g_strdup_printf("GPU-%s-%d", node->name, gpu);
+    const struct ledger_entry *holder = ledger_holder(controller_ledger(w->host), uuid);
+    const struct node_task *user = NULL;
+
+    for (guint i = 0; i < node->tasks->len; i++) {
+        const struct node_task *task = node->tasks->pdata[i];
+        if (!lease_has_gpu(&task->lease, uuid) || (!task->has_container && !task->is_draining))
+            continue;
+        if (user)
+            broken(w, "R1: two containers have one card", uuid);
+        user = task;
+    }
+    /* a host that has just been restored knows no more than its disk; a task it started is on it (R5) */
+    if (user && (!holder || holder->lease.task_id != user->lease.task_id))
+        broken(w, "R2: a card in use is free, or held by another, in the ledger", uuid);
+}
+
+void world_check(struct world *w) {
+    controller_check(w->host);
+    for (int i = 0; i < N_NODES; i++)
+        for (int gpu = 0; gpu < N_GPUS; gpu++)
+            check_card(w, &w->nodes[i], gpu);
+}
+
+void world_check_settled(struct world *w) {
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, w->disk);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct task *task = value;
+        if (!task_state_is_terminal(task->state) || task->holds_lease)
+            broken(w, "a task did not end or still holds its lease", task->lease.node);
+    }
+    for (int i = 0; i < N_NODES; i++) {
+        const GPtrArray *held = ledger_of_node(controller_ledger(w->host), w->nodes[i].name);
+        if (w->nodes[i].tasks->len > 0 || (held && held->len > 0))
+            broken(w, "a lease leaked", w->nodes[i].name);
+    }
+}
+
+struct world *world_new(uint64_t seed) {
+    struct world *w = g_new0(struct world, 1);
+
+    w->seed = seed;
+    w->random = seed * 0x9E3779B97F4A7C15ULL + 1;
+    w->now = (struct core_time){.wall_ms = 1700000000000, .mono_ms = 1000};
+    w->disk = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)task_free);
+    for (int i = 0; i < N_NODES; i++) {
+        g_snprintf(w->nodes[i].name, sizeof w->nodes[i].name, "n%d", i);
+        w->nodes[i].tasks = g_ptr_array_new_with_free_func(node_task_free);
+    }
+    host_start(w);
+    return w;
+}
+
+void world_free(struct world *w) {
+    for (int i = 0; i < N_NODES; i++) {
+        cut(w, &w->nodes[i]);
+        g_ptr_array_unref(w->nodes[i].tasks);
+    }
+    controller_free(w->host);
+    g_queue_clear_full(&w->records, (GDestroyNotify)record_free);
+    g_hash_table_unref(w->disk);
+    g_free(w);
+}
+
+unsigned world_count_starts(const struct world *w) { return w->starts; }
+unsigned world_count_refusals(const struct world *w) { return w->refusals; }
+unsigned world_count_crashes(const struct world *w) { return w->crashes; }

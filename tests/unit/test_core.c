@@ -1,0 +1,466 @@
+/* Ledger, placement and controller by example; tests/sim hunts with random schedules. */
+
+#include <string.h>
+
+#include "base/error.h"
+#include "core/controller.h"
+#include "core/placement.h"
+#include "core/task_state.h"
+
+/* ---- ledger ---- */
+
+static struct lease make_lease(uint32_t task_id, int64_t epoch, const char *node, const char *gpus) {
+    struct lease lease = {.task_id = task_id, .epoch = epoch, .numa = TARGET_NO_NUMA, .granted_ms = 1000};
+    g_auto(GStrv) list = g_strsplit(gpus, ",", -1);
+
+    g_strlcpy(lease.node, node, sizeof lease.node);
+    for (char **gpu = list; *gpu && **gpu; gpu++)
+        g_strlcpy(lease.gpus[lease.n_gpus++].uuid, *gpu, sizeof lease.gpus[0].uuid);
+    return lease;
+}
+
+static void test_ledger_one_holder(void) {
+    struct ledger *ledger = ledger_new();
+    struct lease a = make_lease(1, 1, "n", "A,B"), b = make_lease(2, 2, "n", "C,B");
+
+    g_assert_true(ledger_grant(ledger, &a, "a", false));
+    g_assert_false(ledger_grant(ledger, &b, "b", false));
+    g_assert_null(ledger_holder(ledger, "C")); /* L17: all of a lease or nothing */
+    g_assert_false(ledger_grant(ledger, &a, "a", false));
+    g_assert_false(ledger_release(ledger, 1, 2));
+    g_assert_true(ledger_release(ledger, 1, 1));
+    g_assert_true(ledger_grant(ledger, &b, "b", false));
+    g_assert_cmpint(ledger_last_epoch(ledger), ==, 2);
+    ledger_check(ledger);
+    ledger_free(ledger);
+}
+
+/* A model that is nothing but an array of holders, against the ledger, over random grants and releases. */
+static void test_ledger_property(void) {
+    struct ledger *ledger = ledger_new();
+    uint32_t model[16] = {0};
+    struct lease live[64] = {0};
+
+    for (int step = 0; step < 20000; step++) {
+        int slot = g_test_rand_int_range(0, 64);
+        struct lease *lease = &live[slot];
+
+        if (lease->task_id == 0) {
+            GString *gpus = g_string_new(NULL);
+            bool fits = true;
+            unsigned wanted = (unsigned)g_test_rand_int_range(0, 1 << 16) & (unsigned)g_test_rand_int_range(0, 1 << 16);
+            for (int i = 0; i < 16; i++)
+                if (wanted & (1U << i)) {
+                    g_string_append_printf(gpus, "%sG%d", gpus->len ? "," : "", i);
+                    fits &= model[i] == 0;
+                }
+            *lease = make_lease((uint32_t)step + 1, step + 1, "n", gpus->str);
+            g_string_free(gpus, TRUE);
+            g_assert_true(ledger_grant(ledger, lease, "x", false) == fits);
+            for (int i = 0; i < 16 && fits; i++)
+                if (wanted & (1U << i))
+                    model[i] = lease->task_id;
+            if (!fits)
+                lease->task_id = 0;
+        } else {
+            g_assert_true(ledger_release(ledger, lease->task_id, lease->epoch));
+            for (int i = 0; i < 16; i++)
+                if (model[i] == lease->task_id)
+                    model[i] = 0;
+            lease->task_id = 0;
+        }
+        ledger_check(ledger);
+    }
+    ledger_free(ledger);
+}
+
+/* ---- a controller with a store that can be made to fail, and a node that is played by the test ---- */
+
+struct bed {
+    struct controller *c;
+    GQueue records; /* of struct record, not yet answered */
+    GPtrArray *sent; /* of json_t: with "node" added */
+    GPtrArray *refusals; /* of char *: the last submission's */
+    char *error;
+    int error_code;
+    uint32_t first_id; /* of the last submission */
+    guint n_tasks;
+    bool is_answered;
+    struct core_time now;
+};
+
+static void op_record(void *env, struct record *record) { g_queue_push_tail(&((struct bed *)env)->records, record); }
+
+static void op_send(void *env, const char *node, json_t *message) {
+    json_object_set_new(message, "node", json_string(node));
+    g_ptr_array_add(((struct bed *)env)->sent, message);
+}
+
+static void op_changed(void *env, const struct task *task, bool is_gone) {
+    (void)env;
+    (void)is_gone;
+    task_check(task);
+}
+
+static const struct controller_ops ops = {op_record, op_send, op_changed};
+
+static struct node_info *make_node(const char *name, int n_gpus) {
+    struct node_info *info = node_info_new(name);
+
+    info->cores = 8;
+    info->mem_total_bytes = 64LL << 30;
+    info->gpus_known = info->engine_ok = true;
+    g_ptr_array_add(info->numa, numa_node_new(0, "0-3", 1 << 30));
+    g_ptr_array_add(info->numa, numa_node_new(1, "4-7", 1 << 30));
+    for (int i = 0; i < n_gpus; i++) {
+        struct gpu *gpu = gpu_new();
+        gpu->index = i;
+        g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%s-%d", name, i);
+        g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
+        gpu->condition = GPU_CONDITION_OK;
+        gpu->valid = GPU_HAS_NUMA;
+        gpu->numa_node = i / 2;
+        g_ptr_array_add(info->gpus, gpu);
+    }
+    return info;
+}
+
+static void hello(struct bed *bed, const char *name, int n_gpus) {
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+
+    g_assert_true(controller_hello(bed->c, make_node(name, n_gpus), none, bed->now, NULL));
+}
+
+static struct bed *bed_new(void) {
+    struct bed *bed = g_new0(struct bed, 1);
+
+    bed->c = controller_new(&ops, bed, 30000);
+    bed->sent = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
+    bed->now = (struct core_time){.wall_ms = 1700000000000, .mono_ms = 1000000};
+    hello(bed, "mynode", 4);
+    hello(bed, "node2", 2);
+    return bed;
+}
+
+static void bed_free(struct bed *bed) {
+    controller_check(bed->c);
+    controller_free(bed->c);
+    g_queue_clear_full(&bed->records, (GDestroyNotify)record_free);
+    g_ptr_array_unref(bed->sent);
+    if (bed->refusals)
+        g_ptr_array_unref(bed->refusals);
+    g_free(bed->error);
+    g_free(bed);
+}
+
+/* Answers all records, also those that the answers cause. */
+static void commit(struct bed *bed, const char *failure) {
+    struct record *record;
+    g_autoptr(GError) error = NULL;
+
+    if (failure)
+        kr_fail(&error, STORAGE, "%s", failure);
+    while ((record = g_queue_pop_head(&bed->records))) {
+        controller_recorded(bed->c, record->token, bed->now, error);
+        record_free(record);
+        controller_check(bed->c);
+    }
+}
+
+static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
+                         const GError *error) {
+    struct bed *bed = user;
+
+    (void)notes;
+    bed->is_answered = true;
+    g_free(bed->error);
+    bed->error = g_strdup(error ? error->message : NULL);
+    bed->error_code = error ? error->code : 0;
+    bed->n_tasks = tasks ? tasks->len : 0;
+    bed->first_id = tasks ? ((const struct task *)tasks->pdata[0])->id : 0;
+    if (bed->refusals)
+        g_ptr_array_unref(bed->refusals);
+    bed->refusals = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; refusals && i < refusals->len; i++)
+        g_ptr_array_add(bed->refusals, g_strdup(((const struct refusal *)refusals->pdata[i])->reason));
+}
+
+static void submit(struct bed *bed, const char *targets, int cores) {
+    const char *argv[] = {"python", "train.py", NULL};
+    struct task_spec spec = {.argv = (char **)(uintptr_t)argv, .cores = cores};
+    g_auto(GStrv) list = g_strsplit(targets, " ", -1);
+    struct submission submission = {.targets = targets[0] ? list : NULL, .spec = &spec};
+
+    bed->is_answered = false;
+    controller_submit(bed->c, &submission, bed->now, on_submitted, bed);
+    controller_check(bed->c);
+}
+
+static void expect_refusal(struct bed *bed, const char *targets, int cores, int code, const char *part) {
+    submit(bed, targets, cores);
+    g_assert_true(bed->is_answered);
+    g_assert_cmpint(bed->error_code, ==, code);
+    if (!strstr(bed->error, part))
+        g_error("%s: \"%s\" does not contain \"%s\"", targets, bed->error, part);
+}
+
+static const char *last_type(const struct bed *bed) {
+    return bed->sent->len ? json_string_value(json_object_get(bed->sent->pdata[bed->sent->len - 1], "type")) : "";
+}
+
+static void report(struct bed *bed, uint32_t id, enum task_state state, bool released) {
+    const struct task *task = controller_task(bed->c, id);
+    struct task_report said = {.task_id = id, .epoch = task->lease.epoch, .state = state, .released = released};
+    g_autofree char *node = g_strdup(task->lease.node);
+
+    controller_report(bed->c, node, &said, bed->now);
+    controller_check(bed->c);
+}
+
+static void test_decide_record_act(void) { /* R5 */
+    struct bed *bed = bed_new();
+
+    submit(bed, "mynode::0", 0);
+    g_assert_false(bed->is_answered); /* not before it is durable */
+    g_assert_cmpuint(bed->sent->len, ==, 0);
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "GPU 0 of mynode is held by task 1 (python)"); /* held already */
+    commit(bed, NULL);
+    g_assert_cmpuint(bed->n_tasks, ==, 1);
+    g_assert_cmpstr(last_type(bed), ==, "start");
+    bed_free(bed);
+}
+
+static void test_storage_failure(void) { /* a full disk: refused, nothing held */
+    struct bed *bed = bed_new();
+
+    submit(bed, "mynode::0,1 mynode::2", 0);
+    commit(bed, "disk is full");
+    g_assert_cmpint(bed->error_code, ==, KR_ERROR_STORAGE);
+    g_assert_cmpstr(controller_storage_problem(bed->c), ==, "disk is full");
+    g_assert_cmpuint(bed->sent->len, ==, 0);
+    submit(bed, "mynode::0,1,2,3", 0);
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    g_assert_null(controller_storage_problem(bed->c));
+    bed_free(bed);
+}
+
+static void test_all_or_nothing(void) { /* L16, L17 */
+    struct bed *bed = bed_new();
+
+    expect_refusal(bed, "mynode::0 node2::7 mynode::1", 0, KR_ERROR_BAD_REQUEST, "node2 has no GPU 7; its GPUs are: 0, 1");
+    expect_refusal(bed, "mynode::0 mynode::0", 0, KR_ERROR_REFUSED, "asked for by another target of this submission");
+    expect_refusal(bed, "mynode::0 mynode::0 bad::", 0, KR_ERROR_REFUSED, "2 targets are refused");
+    g_assert_cmpuint(bed->refusals->len, ==, 2);
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0"));
+    submit(bed, "mynode::0 node2::0,1", 0);
+    commit(bed, NULL);
+    g_assert_cmpuint(bed->n_tasks, ==, 2);
+    g_assert_cmpuint(bed->first_id, ==, 1); /* numbers of refused submissions are not used up */
+    bed_free(bed);
+}
+
+static void test_refusals_explain(void) { /* R8, L78 */
+    struct bed *bed = bed_new();
+    struct node_info *sick = make_node("mynode", 4);
+    struct gpu *gpu = sick->gpus->pdata[3];
+
+    expect_refusal(bed, "nonode::0", 0, KR_ERROR_BAD_REQUEST, "there is no node \"nonode\"; the nodes are: mynode, node2");
+    expect_refusal(bed, "mynode:7", 0, KR_ERROR_BAD_REQUEST, "no NUMA node 7; its NUMA nodes are: 0, 1");
+    expect_refusal(bed, "mynode", 9, KR_ERROR_BAD_REQUEST, "9 cores are asked for, mynode has 8");
+    expect_refusal(bed, "mynode:1", 5, KR_ERROR_BAD_REQUEST, "NUMA node 1 of mynode has 4");
+    gpu->condition = GPU_CONDITION_FOREIGN;
+    gpu->reason = g_strdup("pid 4711 python3 (user alice) uses it");
+    controller_heartbeat(bed->c, sick, bed->now);
+    expect_refusal(bed, "mynode::3", 0, KR_ERROR_REFUSED, "not available (foreign): pid 4711 python3 (user alice) uses it; free GPUs on mynode: 0, 1, 2");
+    submit(bed, "mynode::0,1,2", 6);
+    commit(bed, NULL);
+    bed->now.wall_ms += 723000;
+    expect_refusal(bed, "mynode::0,1", 0, KR_ERROR_REFUSED, "(12m 3s); no GPU of mynode is free; node2 has 2 free");
+    expect_refusal(bed, "mynode", 3, KR_ERROR_REFUSED, "3 cores are asked for, 2 of the 8 of mynode are free");
+    bed->now.mono_ms += 31000;
+    expect_refusal(bed, "node2::0", 0, KR_ERROR_REFUSED, "node node2 is offline: silent for 31s");
+    expect_refusal(bed, "", 0, KR_ERROR_REFUSED, "no node fits: node mynode is offline");
+    bed_free(bed);
+}
+
+static void test_no_inventory(void) { /* R3, K4: no inventory is not an empty one */
+    struct bed *bed = bed_new();
+    struct node_info *blind = make_node("mynode", 0);
+
+    blind->gpus_known = false;
+    blind->gpu_text = g_strdup("NVML: driver/library version mismatch");
+    controller_heartbeat(bed->c, blind, bed->now);
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "mynode reports no GPU inventory");
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "version mismatch");
+    submit(bed, "mynode", 1); /* without GPUs it is a node like any other */
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    bed_free(bed);
+}
+
+static void test_free_only_on_evidence(void) { /* R2, L20, L62 */
+    struct bed *bed = bed_new();
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = bed->first_id;
+    report(bed, id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    report(bed, id, TASK_COMPLETED, false); /* ended, but something is left on the card */
+    commit(bed, NULL);
+    g_assert_cmpint(controller_task(bed->c, id)->state, ==, TASK_COMPLETED);
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "held by task 1");
+    report(bed, id, TASK_COMPLETED, true);
+    g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* not before it is durable */
+    commit(bed, NULL);
+    g_assert_cmpstr(last_type(bed), ==, "ack");
+    g_assert_null(controller_task(bed->c, id));
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    bed_free(bed);
+}
+
+static void test_release_not_recorded(void) { /* the release's record fails: held, no ack, tried again */
+    struct bed *bed = bed_new();
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = bed->first_id;
+    report(bed, id, TASK_COMPLETED, true);
+    commit(bed, "disk is full");
+    g_assert_cmpstr(last_type(bed), !=, "ack");
+    g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0"));
+    controller_tick(bed->c, bed->now);
+    commit(bed, NULL);
+    g_assert_cmpstr(last_type(bed), ==, "ack");
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0"));
+    bed_free(bed);
+}
+
+static void test_silence_holds(void) { /* R3, L27, L28, K2 */
+    struct bed *bed = bed_new();
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = bed->first_id;
+    report(bed, id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    controller_disconnected(bed->c, "mynode", bed->now);
+    bed->now.mono_ms += 100000;
+    controller_tick(bed->c, bed->now);
+    g_assert_cmpstr(controller_shown_state(bed->c, controller_task(bed->c, id), bed->now), ==, "lost");
+    g_assert_cmpint(controller_task(bed->c, id)->state, ==, TASK_RUNNING);
+    g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0"));
+    bed_free(bed);
+}
+
+static void test_vanished(void) { /* the node is back and knows nothing of it */
+    struct bed *bed = bed_new();
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = bed->first_id;
+    hello(bed, "mynode", 4); /* still pending: started again */
+    g_assert_cmpstr(last_type(bed), ==, "start");
+    report(bed, id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    hello(bed, "mynode", 4);
+    commit(bed, NULL);
+    g_assert_null(controller_task(bed->c, id));
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0"));
+    bed_free(bed);
+}
+
+static void test_orphan(void) { /* L25: a host restored from an old backup; the node knows better */
+    struct bed *bed = bed_new();
+    struct node_report *said = g_new0(struct node_report, 1);
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct task_report gone = {.task_id = 50, .epoch = 90, .state = TASK_COMPLETED, .released = true};
+
+    said->lease = make_lease(50, 90, "mynode", "GPU-mynode-2");
+    said->report = (struct task_report){.task_id = 50, .epoch = 90, .state = TASK_RUNNING};
+    g_ptr_array_add(reports, said);
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, bed->now, NULL));
+    expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by orphaned task 50");
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_cmpuint(bed->first_id, ==, 51); /* no number twice */
+    g_assert_cmpint(controller_task(bed->c, 51)->lease.epoch, ==, 91);
+    controller_report(bed->c, "mynode", &gone, bed->now);
+    g_assert_cmpstr(last_type(bed), ==, "ack");
+    submit(bed, "mynode::2", 0);
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    bed_free(bed);
+}
+
+static void test_kill(void) {
+    struct bed *bed = bed_new();
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = bed->first_id;
+    g_assert_true(controller_kill(bed->c, id, bed->now, NULL));
+    g_assert_true(controller_kill(bed->c, id, bed->now, NULL)); /* twice is once */
+    commit(bed, NULL);
+    g_assert_cmpstr(last_type(bed), ==, "stop");
+    g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* stopping holds (K12) */
+    report(bed, id, TASK_RUNNING, false); /* late: nothing goes back */
+    g_assert_cmpint(controller_task(bed->c, id)->state, ==, TASK_STOPPING);
+    report(bed, id, TASK_KILLED, true);
+    commit(bed, NULL);
+    g_assert_null(controller_task(bed->c, id));
+    g_assert_false(controller_kill(bed->c, id, bed->now, NULL));
+    bed_free(bed);
+}
+
+static void test_two_nodes_one_card(void) {
+    struct bed *bed = bed_new();
+    struct node_info *thief = make_node("thief", 1);
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+
+    g_strlcpy(((struct gpu *)thief->gpus->pdata[0])->uuid, "GPU-mynode-0", GPU_UUID_MAX_BYTES);
+    g_assert_false(controller_hello(bed->c, thief, none, bed->now, &error));
+    g_assert_nonnull(strstr(error->message, "reported by node mynode already"));
+    node_info_free(thief);
+    bed_free(bed);
+}
+
+static void test_auto_placement(void) {
+    struct bed *bed = bed_new();
+
+    submit(bed, "mynode", 4);
+    commit(bed, NULL);
+    submit(bed, "", 2);
+    commit(bed, NULL);
+    g_assert_cmpstr(controller_task(bed->c, bed->first_id)->lease.node, ==, "node2");
+    bed_free(bed);
+}
+
+int main(int argc, char **argv) {
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/ledger/R1-one-holder", test_ledger_one_holder);
+    g_test_add_func("/ledger/R1-R6-property", test_ledger_property);
+    g_test_add_func("/controller/R5-decide-record-act", test_decide_record_act);
+    g_test_add_func("/controller/storage-failure", test_storage_failure);
+    g_test_add_func("/controller/L16-L17-all-or-nothing", test_all_or_nothing);
+    g_test_add_func("/controller/R8-L78-refusals-explain", test_refusals_explain);
+    g_test_add_func("/controller/R3-K4-no-inventory", test_no_inventory);
+    g_test_add_func("/controller/R2-L20-L62-free-only-on-evidence", test_free_only_on_evidence);
+    g_test_add_func("/controller/release-not-recorded", test_release_not_recorded);
+    g_test_add_func("/controller/R3-L27-L28-K2-silence-holds", test_silence_holds);
+    g_test_add_func("/controller/vanished", test_vanished);
+    g_test_add_func("/controller/L25-orphan", test_orphan);
+    g_test_add_func("/controller/K12-kill", test_kill);
+    g_test_add_func("/controller/R4-two-nodes-one-card", test_two_nodes_one_card);
+    g_test_add_func("/controller/auto-placement", test_auto_placement);
+    return g_test_run();
+}

@@ -1,0 +1,307 @@
+/* The store: durable, one holder per card, and honest about a full disk. */
+
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+struct bed {
+    uv_loop_t loop;
+    char *dir, *path;
+    struct store *store;
+    int answered, failed;
+    char *error;
+    GPtrArray *ids; /* of the last query */
+};
+
+static void on_recorded(void *user, uint64_t token, const GError *error) {
+    struct bed *bed = user;
+
+    (void)token;
+    bed->answered++;
+    bed->failed += error != NULL;
+    if (error) {
+        g_free(bed->error);
+        bed->error = g_strdup(error->message);
+    }
+}
+
+static void reopen(struct bed *bed) {
+    g_autoptr(GError) error = NULL;
+
+    store_close(bed->store);
+    uv_run(&bed->loop, UV_RUN_NOWAIT);
+    bed->store = store_open(&bed->loop, bed->path, &error);
+    g_assert_no_error(error);
+    store_set_record_cb(bed->store, on_recorded, bed);
+}
+
+static struct bed *bed_new(void) {
+    struct bed *bed = g_new0(struct bed, 1);
+
+    uv_loop_init(&bed->loop);
+    bed->dir = g_dir_make_tmp("kr-store-XXXXXX", NULL);
+    bed->path = g_build_filename(bed->dir, "test.db", NULL);
+    bed->ids = g_ptr_array_new();
+    reopen(bed);
+    return bed;
+}
+
+static void bed_free(struct bed *bed) {
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+
+    store_close(bed->store);
+    uv_run(&bed->loop, UV_RUN_DEFAULT);
+    g_assert_cmpint(uv_loop_close(&bed->loop), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+        g_autofree char *file = g_strconcat(bed->path, suffixes[i], NULL);
+        g_unlink(file);
+    }
+    g_rmdir(bed->dir);
+    g_ptr_array_unref(bed->ids);
+    g_free(bed->error);
+    g_free(bed->dir);
+    g_free(bed->path);
+    g_free(bed);
+}
+
+static struct task *make_task(uint32_t id, const char *gpu, enum task_state state) {
+    const char *argv[] = {"echo", "a b", "é\n", NULL};
+    struct task_spec spec = {.argv = (char **)(uintptr_t)argv};
+    struct task *task = g_new0(struct task, 1);
+
+    task->id = id;
+    task->batch_id = g_strdup("b1");
+    task->target = g_strdup("n::0");
+    task->spec = task_spec_copy(&spec);
+    task->lease = (struct lease){.task_id = id, .epoch = id, .node = "n", .numa = TARGET_NO_NUMA, .n_gpus = gpu ? 1 : 0};
+    if (gpu)
+        g_strlcpy(task->lease.gpus[0].uuid, gpu, sizeof task->lease.gpus[0].uuid);
+    task->state = state;
+    task->holds_lease = !task_state_is_terminal(state);
+    task->created_ms = 1000 + id;
+    return task;
+}
+
+static void put(struct bed *bed, struct task *task) {
+    struct record *record = g_new0(struct record, 1);
+
+    record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
+    g_ptr_array_add(record->tasks, task);
+    store_record(bed->store, record);
+}
+
+static void wait_for(struct bed *bed, int answered) {
+    while (bed->answered < answered)
+        uv_run(&bed->loop, UV_RUN_NOWAIT);
+}
+
+static void test_survives(void) {
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) tasks = NULL;
+    g_autoptr(GPtrArray) nodes = NULL;
+    uint32_t last_id;
+    int64_t last_epoch;
+    const struct task *task;
+
+    put(bed, make_task(1, "GPU-a", TASK_RUNNING));
+    put(bed, make_task(2, NULL, TASK_COMPLETED));
+    store_put_node(bed->store, "n", "hash", NULL, NULL, NULL);
+    reopen(bed); /* closing answers and writes what waits */
+    g_assert_cmpint(bed->answered, ==, 2);
+    g_assert_cmpint(bed->failed, ==, 0);
+    g_assert_true(store_load(bed->store, &tasks, &nodes, &last_id, &last_epoch, NULL));
+    g_assert_cmpuint(tasks->len, ==, 1); /* live ones only */
+    g_assert_cmpuint(last_id, ==, 2);
+    g_assert_cmpint(last_epoch, ==, 2);
+    task = tasks->pdata[0];
+    g_assert_cmpstr(task->lease.gpus[0].uuid, ==, "GPU-a");
+    g_assert_cmpstr(task->spec->argv[2], ==, "é\n");
+    g_assert_cmpuint(nodes->len, ==, 1);
+    g_assert_cmpstr(((const struct store_node *)nodes->pdata[0])->credential_hash, ==, "hash");
+    bed_free(bed);
+}
+
+static void test_one_holder(void) { /* R1: the second guard; a failing record leaves the others of its group alone */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) tasks = NULL;
+    g_autoptr(GPtrArray) nodes = NULL;
+    uint32_t last_id;
+    int64_t last_epoch;
+
+    put(bed, make_task(1, "GPU-a", TASK_RUNNING));
+    put(bed, make_task(2, "GPU-a", TASK_RUNNING));
+    put(bed, make_task(3, "GPU-b", TASK_RUNNING));
+    wait_for(bed, 3);
+    g_assert_cmpint(bed->failed, ==, 1);
+    g_assert_nonnull(strstr(bed->error, "another task holds a lease on this GPU"));
+    put(bed, make_task(1, "GPU-a", TASK_COMPLETED)); /* releases */
+    put(bed, make_task(4, "GPU-a", TASK_RUNNING));
+    wait_for(bed, 5);
+    g_assert_cmpint(bed->failed, ==, 1);
+    reopen(bed);
+    g_assert_true(store_load(bed->store, &tasks, &nodes, &last_id, &last_epoch, NULL));
+    g_assert_cmpuint(tasks->len, ==, 2);
+    bed_free(bed);
+}
+
+static void on_tasks(void *user, const GPtrArray *tasks, const GError *error) {
+    struct bed *bed = user;
+
+    g_assert_no_error(error);
+    for (guint i = 0; i < tasks->len; i++)
+        g_ptr_array_add(bed->ids, GUINT_TO_POINTER(((const struct task *)tasks->pdata[i])->id));
+    bed->answered++;
+}
+
+static void expect_ids(struct bed *bed, struct task_query query, const char *expected) {
+    g_autoptr(GString) text = g_string_new(NULL);
+    int answered = bed->answered;
+
+    g_ptr_array_set_size(bed->ids, 0);
+    store_query_tasks(bed->store, &query, on_tasks, bed);
+    wait_for(bed, answered + 1);
+    for (guint i = 0; i < bed->ids->len; i++)
+        g_string_append_printf(text, "%s%u", i ? " " : "", GPOINTER_TO_UINT(bed->ids->pdata[i]));
+    g_assert_cmpstr(text->str, ==, expected);
+}
+
+static void test_queries(void) {
+    struct bed *bed = bed_new();
+
+    for (uint32_t id = 1; id <= 9; id++)
+        put(bed, make_task(id, NULL, id % 3 == 0 ? TASK_FAILED : TASK_COMPLETED));
+    wait_for(bed, 9);
+    expect_ids(bed, (struct task_query){.limit = 3}, "9 8 7");
+    expect_ids(bed, (struct task_query){.limit = 3, .before = 7}, "6 5 4");
+    expect_ids(bed, (struct task_query){.limit = 9, .states = 1U << TASK_FAILED}, "9 6 3");
+    expect_ids(bed, (struct task_query){.limit = 1, .id = 5}, "5");
+    expect_ids(bed, (struct task_query){.limit = 9, .node = "other"}, "");
+    bed_free(bed);
+}
+
+static void test_full_disk(void) { /* refused, nothing corrupted, and it goes on when there is room again */
+    struct bed *bed = bed_new();
+    struct rlimit old, tight;
+    int answered;
+
+    put(bed, make_task(1, NULL, TASK_COMPLETED));
+    wait_for(bed, 1);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit stands in for a full disk */
+    getrlimit(RLIMIT_FSIZE, &old);
+    tight = old;
+    tight.rlim_cur = 4096;
+    setrlimit(RLIMIT_FSIZE, &tight);
+    for (uint32_t id = 2; id < 60; id++)
+        put(bed, make_task(id, NULL, TASK_COMPLETED));
+    wait_for(bed, 59);
+    setrlimit(RLIMIT_FSIZE, &old);
+    g_assert_cmpint(bed->failed, >, 0);
+    answered = bed->answered;
+    bed->failed = 0;
+    put(bed, make_task(100, NULL, TASK_COMPLETED));
+    wait_for(bed, answered + 1);
+    g_assert_cmpint(bed->failed, ==, 0);
+    reopen(bed);
+    expect_ids(bed, (struct task_query){.limit = 1, .id = 1}, "1");
+    expect_ids(bed, (struct task_query){.limit = 1, .id = 100}, "100");
+    bed_free(bed);
+}
+
+static int ack_fd = -1; /* of the child that is killed */
+
+static void on_child_recorded(void *user, uint64_t token, const GError *error) {
+    uint32_t id = (uint32_t)token;
+
+    (void)user;
+    if (!error && write(ack_fd, &id, sizeof id) != sizeof id)
+        _exit(2);
+}
+
+/* Writes without end and tells each id once it is durable. */
+static void child_main(const char *path) {
+    uv_loop_t loop;
+    struct store *store;
+
+    uv_loop_init(&loop);
+    store = store_open(&loop, path, NULL);
+    store_set_record_cb(store, on_child_recorded, NULL);
+    for (uint32_t id = 1;; id++) {
+        struct record *record = g_new0(struct record, 1);
+        record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
+        g_ptr_array_add(record->tasks, make_task(id, NULL, TASK_COMPLETED));
+        record->token = id;
+        store_record(store, record);
+        uv_run(&loop, UV_RUN_NOWAIT);
+        if (id % 16 == 0)
+            g_usleep(1000);
+    }
+}
+
+static void test_kill9(void) { /* R5, L6: what was acknowledged is there after kill -9 */
+    struct bed *bed = bed_new();
+    int pipe_fds[2];
+    uint32_t id = 0, last = 0;
+    pid_t child;
+    char expected[16];
+
+    store_close(bed->store);
+    bed->store = NULL;
+    uv_run(&bed->loop, UV_RUN_NOWAIT);
+    g_assert_cmpint(pipe(pipe_fds), ==, 0);
+    child = fork();
+    if (child == 0) {
+        ack_fd = pipe_fds[1];
+        close(pipe_fds[0]);
+        child_main(bed->path);
+    }
+    close(pipe_fds[1]);
+    while (last < 300 && read(pipe_fds[0], &id, sizeof id) == sizeof id)
+        last = id;
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    while (read(pipe_fds[0], &id, sizeof id) == sizeof id)
+        last = id;
+    close(pipe_fds[0]);
+    g_assert_cmpuint(last, >=, 300);
+    reopen(bed);
+    for (uint32_t check = 1; check <= last; check++) {
+        g_snprintf(expected, sizeof expected, "%u", check);
+        expect_ids(bed, (struct task_query){.limit = 1, .id = check}, expected);
+    }
+    bed_free(bed);
+}
+
+static void test_newer_schema(void) {
+    struct bed *bed = bed_new();
+    g_autofree char *command_path = g_strdup(bed->path);
+    g_autoptr(GError) error = NULL;
+    sqlite3 *db;
+
+    store_close(bed->store);
+    bed->store = NULL;
+    uv_run(&bed->loop, UV_RUN_NOWAIT);
+    g_assert_cmpint(sqlite3_open(command_path, &db), ==, SQLITE_OK);
+    sqlite3_exec(db, "PRAGMA user_version = 999", NULL, NULL, NULL);
+    sqlite3_close(db);
+    g_assert_null(store_open(&bed->loop, bed->path, &error));
+    g_assert_nonnull(strstr(error->message, "newer version of this program"));
+    bed_free(bed);
+}
+
+int main(int argc, char **argv) {
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/store/survives", test_survives);
+    g_test_add_func("/store/R1-one-holder", test_one_holder);
+    g_test_add_func("/store/queries", test_queries);
+    g_test_add_func("/store/full-disk", test_full_disk);
+    g_test_add_func("/store/R5-L6-kill-9", test_kill9);
+    g_test_add_func("/store/newer-schema", test_newer_schema);
+    return g_test_run();
+}
