@@ -123,30 +123,31 @@ static bool lease_from_labels(const struct executor *x, const struct engine_cont
     return true;
 }
 
-/* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. */
-static void adopt(struct executor *x, const struct engine_container *c) {
+/* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. True when it
+ * is one. */
+static bool adopt(struct executor *x, const struct engine_container *c) {
     struct lease_file file = {.phase = LEASE_STARTING, .container = NULL};
     g_autoptr(GError) error = NULL;
     struct execution *ex;
 
     if (!lease_from_labels(x, c, &file.lease)) {
         log_error("container %.12s carries this node's label but no readable lease: look at it and remove it", c->id);
-        return;
+        return false;
     }
     ex = find(x, file.lease.task_id);
     if (ex && ex->file.lease.epoch == file.lease.epoch)
-        return;
+        return false;
     if (ex) {
         log_error("container %.12s is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here", c->id,
                   file.lease.task_id, file.lease.epoch);
-        return;
+        return false;
     }
     log_warning("task %u: its container was found without a lease file, the lease is made anew", file.lease.task_id);
     file.container = g_strdup(c->id);
     ex = add(x, &file);
     if (!execution_save(ex, &error))
         log_error("task %u: %s", ex->file.lease.task_id, error->message);
-    execution_report(ex);
+    return true;
 }
 
 static void release_held(struct executor *x) {
@@ -165,6 +166,7 @@ static void on_reconcile_timer(uv_timer_t *timer) { executor_reconcile(timer->da
 
 static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
     struct executor *x = user;
+    bool has_news = false;
 
     x->reconcile_call = NULL;
     if (error) {
@@ -173,8 +175,10 @@ static void on_listed(void *user, const GPtrArray *containers, const GError *err
         return;
     }
     for (guint i = 0; i < containers->len; i++)
-        adopt(x, containers->pdata[i]);
+        has_news |= adopt(x, containers->pdata[i]);
     x->is_reconciled = true;
+    if (has_news && x->handlers.on_truth)
+        x->handlers.on_truth(x->user);
     release_held(x);
 }
 
@@ -299,6 +303,25 @@ GPtrArray *executor_reports(const struct executor *x) {
         g_ptr_array_add(reports, report);
     }
     return reports;
+}
+
+json_t *executor_truth_to_json(const struct executor *x) {
+    json_t *list = json_array();
+    GHashTableIter iter;
+    struct execution *ex;
+
+    g_hash_table_iter_init(&iter, x->executions);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex)) {
+        struct task_report report;
+        json_t *item;
+
+        execution_fill_report(ex, &report);
+        item = task_report_to_json(&report);
+        json_object_set_new(item, "lease", lease_to_json(&ex->file.lease));
+        json_array_append_new(list, item);
+        task_report_clear(&report);
+    }
+    return list;
 }
 
 bool executor_has_output_coming(const struct executor *x, uint32_t task_id) {

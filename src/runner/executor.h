@@ -5,6 +5,7 @@
  * While the engine is away nothing is concluded about any task. All calls are made on the loop's thread. */
 
 #include <glib.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -48,6 +49,7 @@ struct executor_gpus {
 struct executor_handlers {
     void (*on_report)(void *user, const struct task_report *report); /* borrowed; tell the host if it listens */
     void (*on_output)(void *user, uint32_t task_id);                 /* its log files grew or are complete */
+    void (*on_truth)(void *user); /* recovery found tasks that no hello has named yet; may be NULL */
 };
 
 /* Everything given outlives the executor. Reads nothing yet. */
@@ -73,7 +75,9 @@ void executor_ack(struct executor *executor, uint32_t task_id, int64_t epoch);
 
 /* One report for each lease on this node, for hello; the array owns them. */
 GPtrArray *executor_reports(const struct executor *executor);
-/* Task ids of the leases on this node, and whether output of a task may still come. */
+/* The same as JSON, each with its lease: "tasks" of hello. New reference. */
+json_t *executor_truth_to_json(const struct executor *executor);
+/* May output of this task still come? */
 bool executor_has_output_coming(const struct executor *executor, uint32_t task_id);
 int executor_count(const struct executor *executor);
 /* True when the last attempt to write a lease file failed: the disk is worth a test. */

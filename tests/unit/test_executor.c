@@ -37,7 +37,7 @@ struct fixture {
     char *folder;
     struct card cards[N_CARDS];
     GPtrArray *reports; /* of struct task_report, in the order they came */
-    int outputs, checks;
+    int outputs, checks, truths;
     bool may_pull;
     int64_t grace_ms, drain_ms, log_max_bytes;
     char *allowed[2];
@@ -141,8 +141,10 @@ static void on_report(void *user, const struct task_report *report) {
 
 static void on_output(void *user, uint32_t task_id) { ((struct fixture *)user)->outputs++; }
 
+static void on_truth(void *user) { ((struct fixture *)user)->truths++; }
+
 static void begin(struct fixture *f) {
-    static const struct executor_handlers handlers = {.on_report = on_report, .on_output = on_output};
+    static const struct executor_handlers handlers = {.on_report = on_report, .on_output = on_output, .on_truth = on_truth};
     struct executor_gpus gpus = {stub_check, stub_check_cancel, stub_set_leased, stub_minor_of, stub_minors_visible, f};
     struct executor_config config = {.node = "n1", .cluster_id = "c1", .default_image = "", .network = "none",
                                      .working_dir = "", .allowed_mounts = f->allowed, .may_pull = f->may_pull,
@@ -816,6 +818,7 @@ static void test_orphan(struct fixture *f, gconstpointer data) {
     g_ptr_array_set_size(f->reports, 0);
     begin(f);
     wait_state(f, 1, TASK_RUNNING, false);
+    g_assert_cmpint(f->truths, ==, 1); /* the host is told by a new hello */
     g_assert_true(lease_exists(f, 1));
     g_assert_true(f->cards[1].leased && f->cards[3].leased);
     start(f, 2, "3", "sim");
