@@ -211,8 +211,9 @@ static void set_up(struct fixture *f, gconstpointer data) {
     begin(f);
 }
 
+/* Never through a link: what it points to is not ours. */
 static void remove_tree(const char *path) {
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    g_autoptr(GDir) dir = g_file_test(path, G_FILE_TEST_IS_SYMLINK) ? NULL : g_dir_open(path, 0, NULL);
     const char *name;
 
     while (dir && (name = g_dir_read_name(dir))) {
