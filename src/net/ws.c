@@ -283,8 +283,12 @@ void ws_close(struct ws *ws, int code, const char *reason) {
         return;
     ws->is_closing = true;
     ws->close_by_ms = clock_mono_ms() + CLOSE_GRACE_MS;
+    enter(ws);
+    write_out(ws); /* a close frame overtakes what is queued, and nothing goes after it */
     ws_pump_close(ws->pump, code, reason);
-    watch(ws);
+    if (!ws->is_dead)
+        watch(ws);
+    leave(ws);
 }
 
 void ws_free(struct ws *ws) {
