@@ -65,13 +65,15 @@ static void set_int(json_t *object, const char *key, int64_t value) {
         json_object_set_new(object, key, json_integer(value));
 }
 
-/* json-file keeps what a container printed until it is removed, so that the output can be read again. */
+/* The engine's "local" driver keeps what a container printed until it is removed, so that the output can be read again, and
+ * byte for byte: "json-file" turns whatever is no UTF-8 into question marks. Two files, so that one is always whole. */
 static json_t *log_to_json(int64_t max_bytes) {
     g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT, MAX(max_bytes, 1024 * 1024));
 
     if (max_bytes <= 0)
-        return json_pack("{s:s,s:{}}", "Type", "json-file", "Config");
-    return json_pack("{s:s,s:{s:s,s:s}}", "Type", "json-file", "Config", "max-size", size, "max-file", "2");
+        return json_pack("{s:s,s:{}}", "Type", "local", "Config");
+    return json_pack("{s:s,s:{s:s,s:s,s:s}}", "Type", "local", "Config", "max-size", size, "max-file", "2", "compress",
+                     "false");
 }
 
 static json_t *host_config(const struct engine_config *config) {

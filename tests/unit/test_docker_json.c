@@ -42,7 +42,7 @@ static void test_create_plain(void) {
                 "{\"Image\":\"busybox:local\",\"Entrypoint\":[],"
                 "\"Cmd\":[\"sh\",\"-c\",\"echo \\\"$1\\\"; exit 3\",\"a b\\n\xc3\xa4'\",\"\"],\"Env\":[\"A=1\",\"B=x=y\"],"
                 "\"Labels\":{\"kohakuriver.task\":\"42\",\"kohakuriver.gpus\":\"0=GPU-a,2=GPU-c\"},"
-                "\"HostConfig\":{\"Init\":true,\"LogConfig\":{\"Type\":\"json-file\",\"Config\":{}},\"Mounts\":[],\"Runtime\":\"runc\"}}");
+                "\"HostConfig\":{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{}},\"Mounts\":[],\"Runtime\":\"runc\"}}");
     json_decref(body);
 }
 
@@ -67,7 +67,7 @@ static void test_create_full(void) {
     body = body_of(&config);
     assert_json(json_object_get(body, "WorkingDir"), "\"/work\"");
     assert_json(json_object_get(body, "HostConfig"),
-                "{\"Init\":true,\"LogConfig\":{\"Type\":\"json-file\",\"Config\":{\"max-size\":\"67108864\",\"max-file\":\"2\"}},"
+                "{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{\"max-size\":\"67108864\",\"max-file\":\"2\",\"compress\":\"false\"}},"
                 "\"Mounts\":[{\"Type\":\"bind\",\"Source\":\"/data/a:b\",\"Target\":\"/in\",\"ReadOnly\":true},"
                 "{\"Type\":\"bind\",\"Source\":\"/out\",\"Target\":\"/out\",\"ReadOnly\":false}],\"Runtime\":\"runc\","
                 "\"NetworkMode\":\"none\",\"CpusetCpus\":\"0-3\",\"CpusetMems\":\"1\",\"NanoCpus\":2000000000,"
