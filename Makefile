@@ -6,10 +6,10 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit cli e2e san fuzz bench lint format install clean help
+.PHONY: all build test-build deps test-deps demo demo-stop test unit sim cli e2e san fuzz bench lint format install clean help
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 all: build ## build the program in build/
 build: $(BUILD)/build.ninja
@@ -38,15 +38,17 @@ test: test-deps ## every suite; ends with: N passed, N failed, N skipped
 	$(PYTHON) tests/run_suites.py --build $(TEST)
 unit: test-build ## the unit tests alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only unit
+sim: test-build ## the simulated cluster alone (SEED=N replays one history, STEPS=N sets its length)
+	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
 cli: test-build ## the tests of the command line alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only cli
 e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only e2e $(if $(NAME),--name $(NAME))
 
-san: ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false
 	ninja -C build-san -j$(JOBS)
-	$(PYTHON) tests/run_suites.py --build build-san --only unit,cli,fuzz
+	$(PYTHON) tests/run_suites.py --build build-san --only unit,sim,cli,fuzz
 FUZZ_SECONDS ?= 60
 fuzz: ## libFuzzer on every parser (FUZZ_SECONDS=60 each; needs clang)
 	[ -d build-fuzz ] || CC=clang meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false

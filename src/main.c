@@ -5,8 +5,9 @@
 #include "host/host.h"
 #include "host/host_config.h"
 
-/* Until the runner is in this tree. */
-#if __has_include("runner/runner_config.h")
+/* Until the whole runner is in this tree. */
+#if __has_include("runner/executor.c")
+#include "runner/runner.h"
 #include "runner/runner_config.h"
 #else
 static const struct config_key runner_config_keys[] = {{.name = NULL}};

@@ -68,7 +68,8 @@ for check in $CHECKS; do
     else
         failed=1
         printf 'FAILED  %-9s %3d s\n' "$check" $((SECONDS - begin))
-        sed 's/^/    /' "$out" | grep -v '^ *ninja: \|^ *\[[0-9]*/' | tail -80
+        # Without what build tools say when all is well.
+        sed 's/^/    /' "$out" | grep -v '^ *\(ninja:\|\[[0-9]*/\|.* found: \|Compiler for C \|cc -\|clang -\)' | tail -80
     fi
 done
 exit $failed

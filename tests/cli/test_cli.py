@@ -343,12 +343,12 @@ def test_ctrl_c_stops_the_waiting_and_says_that_the_task_goes_on():
 def some_tasks():
     hour = 3600 * 1000
     return [
-        task(73, state="running", created_ms=now_ms() - 2 * hour - 1000, started_ms=now_ms() - 2 * hour - 500,
+        task(73, state="running", created_ms=now_ms() - 2 * hour - 31_000, started_ms=now_ms() - 2 * hour - 30_000,
              command=["python3", "train.py", "--lr", "3e-4", "--comment", "a long one, so long that it has to be cut off " * 3],
              gpus=[{"index": i, "uuid": "GPU-%d" % i} for i in range(4)], name="llama"),
-        task(72, state="failed", created_ms=now_ms() - 26 * hour, started_ms=now_ms() - 26 * hour,
-             finished_ms=now_ms() - 25 * hour, exit_code=137, oom=True, command=["sh", "-c", "echo 'x'\nexit 1"]),
-        task(71, state="lost", node="node-with-a-rather-long-name", created_ms=now_ms() - 50 * hour, gpus=[],
+        task(72, state="failed", created_ms=now_ms() - 26 * hour - 30_000, started_ms=now_ms() - 26 * hour,
+             finished_ms=now_ms() - 25 * hour + 30_000, exit_code=137, oom=True, command=["sh", "-c", "echo 'x'\nexit 1"]),
+        task(71, state="lost", node="node-with-a-rather-long-name", created_ms=now_ms() - 50 * hour - 30_000, gpus=[],
              name="evil\x1b[31m\r\nname"),
     ]
 
@@ -391,7 +391,7 @@ def gpu(index, **more):
 
 
 def a_node(**more):
-    base = {"name": "mynode", "online": True, "last_seen_ms": now_ms() - 1500, "version": "0.1.0", "cores": 64,
+    base = {"name": "mynode", "online": True, "last_seen_ms": now_ms() - 7530_000, "version": "0.1.0", "cores": 64,
             "cores_reserved": 8, "memory_total_bytes": 512 * GIB, "memory_used_bytes": 100 * GIB,
             "memory_reserved_bytes": 64 * GIB, "engine_ok": True, "engine_text": "Docker 20.10.24, GPU injection: nvidia hook",
             "disk_ok": True, "gpus_known": True, "gpus_simulated": True, "gpu_text": "driver 550.54.15, NVML 12.550",
@@ -399,12 +399,12 @@ def a_node(**more):
                                         {"id": 1, "cpus": "32-63", "memory_bytes": 256 * GIB}],
             "gpus": [gpu(0, free=False, memory_used_bytes=70 * GIB, utilization_percent=98, temperature_celsius=71,
                          power_mw=690000, holder={"kind": "task", "task_id": 70, "name": "train.py",
-                                                  "since_ms": now_ms() - 723_500, "text": "task 70"}),
+                                                  "since_ms": now_ms() - 7530_000, "text": "task 70"}),
                      gpu(1),
                      gpu(2, free=False, condition="foreign", reason="pid 4711 python3 (user alice) uses it"),
                      {"index": 3, "uuid": "GPU-x", "pci_address": "0000:c1:00.0", "name": "NVIDIA H100 80GB HBM3",
                       "condition": "unknown", "reason": "NVML does not answer", "free": False},
-                     gpu(4, free=False, holder={"kind": "orphan", "task_id": 9, "since_ms": now_ms() - 5500,
+                     gpu(4, free=False, holder={"kind": "orphan", "task_id": 9, "since_ms": now_ms() - 3630_000,
                                                 "text": "a task unknown to this host runs there"})]}
     base.update(more)
     return base
@@ -437,11 +437,11 @@ def test_node_status_says_what_does_not_work():
 
 def test_node_list():
     host = FakeHost()
-    row = {"online": True, "last_seen_ms": now_ms() - 2500, "cores": 64, "cores_used": 8, "memory_total_bytes": 512 * GIB,
+    row = {"online": True, "last_seen_ms": now_ms() - 7530_000, "cores": 64, "cores_used": 8, "memory_total_bytes": 512 * GIB,
            "memory_reserved_bytes": 64 * GIB, "gpus_total": 8, "gpus_free": 5, "gpus_known": True, "gpus_simulated": False,
            "engine_ok": True, "tasks": 2}
     host.replies[("GET", "/nodes")] = (200, {"nodes": [
-        dict(row, name="mynode"), dict(row, name="node2", online=False, last_seen_ms=now_ms() - 3600_500),
+        dict(row, name="mynode"), dict(row, name="node2", online=False, last_seen_ms=now_ms() - 3630_000),
         dict(row, name="node3", engine_ok=False, engine_text="connect: No such file"), dict(row, name="sim", gpus_simulated=True)]})
     golden("node_list", expect(cli("node", "list", host=host), 0).out)
     assert len(json.loads(expect(cli("node", "list", "--format=json", host=host), 0).out)["nodes"]) == 4
