@@ -21,8 +21,11 @@ struct gpu_index {
     bool is_changed;
 };
 
-__attribute__((returns_nonnull)) static struct gpu_index_entry *entry_at(const struct gpu_index *index, guint i) {
-    return index->entries->pdata[i];
+static struct gpu_index_entry *entry_at(const struct gpu_index *index, guint i) {
+    struct gpu_index_entry *entry = index->entries->pdata[i];
+
+    g_assert(entry); /* the list has no holes */
+    return entry;
 }
 
 static struct gpu_index_entry *entry_new(int index) {
