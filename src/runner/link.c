@@ -9,180 +9,214 @@
 #include "model/wire.h"
 #include "net/http_client.h"
 #include "net/ws.h"
+#include "runner/runner_config.h"
 
 enum {
+    MIN_PAUSE_MS = 500,
+    MAX_PAUSE_MS = 15000,
     DIAL_TIMEOUT_MS = 10000,
-    WELCOME_TIMEOUT_MS = 10000,
-    FIRST_PAUSE_MS = 500,
-    LONGEST_PAUSE_MS = 15000,
-    TOKEN_MAX_BYTES = 512,
+    HELLO_TIMEOUT_MS = 20000,
+    MAX_FILE_BYTES = 64 * 1024,
+    MAX_CREDENTIAL_BYTES = 1024,
 };
-
-enum link_state { LINK_PAUSING = 1, LINK_JOINING, LINK_DIALLING, LINK_GREETING, LINK_UP };
 
 struct link {
-    struct link_deps deps;
-    enum link_state state;
-    uv_timer_t *timer; /* on the heap: closes after the link is freed */
-    struct http_client *http; /* while joining only */
-    struct http_call *join;
+    uv_loop_t *loop;
+    char *node, *host_url, *credential_file, *token_file;
+    struct link_handlers handlers;
+    void *user;
+    char *credential, *cluster_id; /* NULL / "" before the first join */
+    struct http_client *http;      /* only while joining */
     struct ws_dial *dial;
     struct ws *ws;
-    char *credential; /* NULL: must join */
-    bool had_credential; /* a host has accepted us before: never hopeless any more */
-    int64_t pause_ms;
-    bool was_told; /* of the present outage */
+    bool is_up;
+    bool is_down_logged;
+    int pause_ms;
+    uv_timer_t timer; /* the pause, or the wait for welcome */
 };
 
-static void attempt(struct link *link);
+static void dial(struct link *link);
+static void join(struct link *link);
+
+/* ---- the credential ---- */
+
+static bool load_credential(struct link *link, GError **error) {
+    g_autofree char *text = NULL;
+    struct json_reader r;
+    json_t *json;
+    size_t len;
+
+    link->cluster_id = g_strdup("");
+    if (!g_file_test(link->credential_file, G_FILE_TEST_EXISTS))
+        return true;
+    if (!fs_read_file(link->credential_file, MAX_FILE_BYTES, &text, &len, error))
+        return false;
+    json = jsonx_parse(text, len, error);
+    if (!json)
+        return false;
+    r = jr_init(json, link->credential_file, error);
+    g_free(link->cluster_id);
+    link->cluster_id = g_strdup(jr_str(&r, "cluster_id", 128));
+    link->credential = g_strdup(jr_str(&r, "credential", MAX_CREDENTIAL_BYTES));
+    json_decref(json);
+    return jr_done(&r);
+}
+
+/* Takes both strings on success. */
+static bool keep_credential(struct link *link, const char *credential, const char *cluster_id, GError **error) {
+    json_t *json = json_pack("{s:s,s:s}", "credential", credential, "cluster_id", cluster_id);
+    g_autofree char *text = jsonx_to_str(json);
+
+    json_decref(json);
+    if (!fs_write_durable(link->credential_file, 0600, text, strlen(text), error))
+        return false;
+    g_free(link->credential);
+    link->credential = g_strdup(credential);
+    g_free(link->cluster_id);
+    link->cluster_id = g_strdup(cluster_id);
+    return true;
+}
 
 /* ---- pauses ---- */
 
-static void on_timer(uv_timer_t *timer);
+static void on_pause_over(uv_timer_t *timer) { dial(timer->data); }
 
-static void end_connection(struct link *link) {
-    struct ws *ws = g_steal_pointer(&link->ws);
+/* Tries again later; the first failure of a row is told, the rest only on request. */
+static void try_later(struct link *link, const char *why) {
+    int pause_ms = link->pause_ms / 2 + (int)g_random_int_range(0, link->pause_ms / 2 + 1);
 
-    ws_free(ws);
-    ws_dial_cancel(g_steal_pointer(&link->dial));
-    if (link->join)
-        http_call_cancel(g_steal_pointer(&link->join));
-}
-
-static void pause_and_retry(struct link *link, const char *why) {
-    bool was_up = link->state == LINK_UP;
-    int64_t pause_ms = link->pause_ms / 2 + g_random_int_range(0, (int)link->pause_ms);
-
-    end_connection(link);
-    link->state = LINK_PAUSING;
-    if (was_up || !link->was_told)
-        log_warning("no connection to the host %s: %s; trying again", link->deps.host_url, why);
-    link->was_told = true;
-    link->pause_ms = MIN(link->pause_ms * 2, LONGEST_PAUSE_MS);
-    uv_timer_start(link->timer, on_timer, (uint64_t)pause_ms, 0);
-    if (was_up)
-        link->deps.on_down(link->deps.user);
-}
-
-static void on_timer(uv_timer_t *timer) {
-    struct link *link = timer->data;
-
-    if (link->state == LINK_PAUSING)
-        attempt(link);
-    else if (link->state == LINK_GREETING)
-        pause_and_retry(link, "it does not answer our hello");
+    log_at(link->is_down_logged ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "%s; trying again, tasks run on", why);
+    link->is_down_logged = true;
+    link->pause_ms = MIN(link->pause_ms * 2, MAX_PAUSE_MS);
+    uv_timer_start(&link->timer, on_pause_over, (uint64_t)pause_ms, 0);
 }
 
 /* ---- joining ---- */
 
-static bool take_credential(struct link *link, const char *body, size_t len, GError **error) {
+static void on_http_free(struct link *link) { g_clear_pointer(&link->http, http_client_free); }
+
+static bool read_joined(struct link *link, const char *body, size_t len, GError **error) {
     json_t *json = jsonx_parse(body, len, error);
     struct json_reader r;
-    const char *credential;
     bool ok;
 
     if (!json)
         return false;
-    r = jr_init(json, "join", error);
-    credential = jr_str(&r, "credential", TOKEN_MAX_BYTES);
-    ok = jr_done(&r) && fs_write_durable(link->deps.credential_file, 0600, credential, strlen(credential), error);
-    if (ok) {
-        link->credential = g_strdup(credential);
-        link->had_credential = true;
+    r = jr_init(json, "the answer to joining", error);
+    {
+        const char *credential = jr_str(&r, "credential", MAX_CREDENTIAL_BYTES), *cluster = jr_str(&r, "cluster_id", 128);
+        if (!r.failed && strpbrk(credential, "\r\n"))
+            jr_fail(&r, "the credential is malformed");
+        ok = jr_done(&r) && keep_credential(link, credential, cluster, error);
     }
     json_decref(json);
     return ok;
 }
 
-/* The host's own words out of an error answer. Caller frees. */
-static char *host_words(const char *body, size_t len) {
+/* The host said no. Without any credential there is nothing to wait for. */
+static void join_refused(struct link *link, int status, const char *body, size_t len) {
     json_t *json = jsonx_parse(body, len, NULL);
-    const char *message = json_string_value(json_object_get(json_object_get(json, "error"), "message"));
-    char *words = g_strdup(message ? message : "no reason given");
+    const char *said = json_string_value(json_object_get(json_object_get(json, "error"), "message"));
+    g_autofree char *why = g_strdup_printf("node %s cannot join the cluster of %s with the token in %s: %s", link->node,
+                                           link->host_url, link->token_file, said ? said : "no reason given");
+    bool is_final = !link->credential && (status == 401 || status == 403 || status == 400);
+    g_autoptr(GError) error = NULL;
 
     json_decref(json);
-    return words;
+    if (is_final) {
+        kr_fail(&error, UNAUTHORIZED, "%s", why);
+        link->handlers.on_fatal(link->user, error);
+    } else {
+        try_later(link, why);
+    }
 }
 
 static void on_joined(void *user, int status, const char *body, size_t len, const GError *error) {
     struct link *link = user;
     g_autoptr(GError) why = NULL;
-    g_autofree char *words = NULL;
 
-    link->join = NULL;
-    if (!error && status == 201 && take_credential(link, body, len, &why)) {
-        log_info("joined the cluster of %s", link->deps.host_url);
-        attempt(link);
-        return;
+    if (error) {
+        try_later(link, error->message);
+    } else if (status != 201) {
+        join_refused(link, status, body, len);
+    } else if (!read_joined(link, body, len, &why)) {
+        try_later(link, why->message);
+    } else {
+        log_info("node %s has joined cluster %s", link->node, link->cluster_id);
+        dial(link);
     }
-    if (!error && !why) {
-        words = host_words(body, len);
-        kr_fail_at(&why, status == 401 ? KR_ERROR_UNAUTHORIZED : KR_ERROR_REFUSED,
-                   "the host %s does not let node %s join: %s (token from %s)", link->deps.host_url,
-                   link->deps.node_name, words, link->deps.join_token_file);
-        if (!link->had_credential && status >= 400 && status < 500) {
-            link->deps.on_hopeless(link->deps.user, why);
-            return;
-        }
-    }
-    pause_and_retry(link, error ? error->message : why->message);
+    on_http_free(link);
 }
 
 static void join(struct link *link) {
-    g_autofree char *token = NULL;
-    g_autofree char *url = g_strconcat(link->deps.host_url, "/api/v1/runners/join", NULL);
     static const char *const headers[] = {"Content-Type: application/json", NULL};
-    struct http_request request = {.method = "POST", .url = url, .headers = headers, .timeout_ms = DIAL_TIMEOUT_MS,
-                                   .user = link, .on_done = on_joined};
+    g_autofree char *url = g_strconcat(link->host_url, "/api/v1/runners/join", NULL);
+    g_autofree char *token = NULL, *body = NULL;
     g_autoptr(GError) error = NULL;
-    g_autofree char *body = NULL;
     json_t *json;
 
-    if (!fs_read_file(link->deps.join_token_file, TOKEN_MAX_BYTES, &token, NULL, &error)) {
+    if (!fs_read_file(link->token_file, MAX_FILE_BYTES, &token, NULL, &error)) {
         g_prefix_error(&error, "the join token is needed: ");
-        if (link->had_credential)
-            pause_and_retry(link, error->message);
+        if (link->credential)
+            try_later(link, error->message);
         else
-            link->deps.on_hopeless(link->deps.user, error);
+            link->handlers.on_fatal(link->user, error);
         return;
     }
-    json = json_pack("{s:s,s:s}", "node", link->deps.node_name, "token", g_strstrip(token));
+    json = json_pack("{s:s,s:s}", "node", link->node, "token", g_strstrip(token));
     body = jsonx_to_str(json);
     json_decref(json);
-    request.body = body;
-    request.body_len = strlen(body);
-    link->state = LINK_JOINING;
-    if (!link->http)
-        link->http = http_client_new(link->deps.loop);
-    link->join = http_client_start(link->http, &request);
+    link->http = http_client_new(link->loop);
+    http_client_start(link->http, &(struct http_request){.method = "POST", .url = url, .headers = headers, .body = body,
+                                                         .body_len = strlen(body), .timeout_ms = DIAL_TIMEOUT_MS,
+                                                         .max_body_bytes = MAX_FILE_BYTES, .user = link,
+                                                         .on_done = on_joined});
 }
 
 /* ---- the connection ---- */
 
-static void send_json(struct link *link, json_t *message) {
-    g_autofree char *text = jsonx_to_str(message);
+static void end_connection(struct link *link) {
+    bool was_up = link->is_up;
 
-    json_decref(message);
-    ws_send_text(link->ws, text, strlen(text));
+    link->is_up = false;
+    uv_timer_stop(&link->timer);
+    ws_free(g_steal_pointer(&link->ws));
+    if (was_up)
+        link->handlers.on_down(link->user);
 }
 
-static void take_welcome(struct link *link, const json_t *message) {
-    struct json_reader r = jr_init(message, "welcome", NULL);
-    const char *cluster_id = jr_str(&r, "cluster_id", 64);
-    int64_t heartbeat_ms = jr_int(&r, "heartbeat_ms", 100, 600000);
+static void lose_connection(struct link *link, const char *reason) {
+    g_autofree char *why = g_strdup_printf("the connection to %s is lost: %s", link->host_url, reason);
+
+    end_connection(link);
+    try_later(link, why);
+}
+
+static void on_welcome(struct link *link, const json_t *message) {
+    g_autoptr(GError) error = NULL;
+    struct json_reader r = jr_init(message, "welcome", &error);
+    const char *cluster_id = jr_str(&r, "cluster_id", 128);
+    int64_t heartbeat_ms = jr_int(&r, "heartbeat_ms", 100, 3600 * 1000);
 
     if (!jr_done(&r)) {
-        pause_and_retry(link, "its welcome is not understood");
+        lose_connection(link, error->message);
         return;
     }
-    uv_timer_stop(link->timer);
-    link->state = LINK_UP;
-    link->pause_ms = FIRST_PAUSE_MS;
-    link->was_told = false;
-    if (link->http) /* needed for joining only */
-        http_client_free(g_steal_pointer(&link->http));
-    log_info("connected to the host %s", link->deps.host_url);
-    link->deps.on_welcome(link->deps.user, cluster_id, heartbeat_ms);
+    uv_timer_stop(&link->timer);
+    link->is_up = true;
+    link->is_down_logged = false;
+    link->pause_ms = MIN_PAUSE_MS;
+    log_info("connected to %s, cluster %s", link->host_url, cluster_id);
+    link->handlers.on_welcome(link->user, cluster_id, heartbeat_ms);
+}
+
+static void on_refused(struct link *link, const json_t *message) {
+    const char *reason = json_string_value(json_object_get(message, "reason"));
+    g_autofree char *why = g_strdup_printf("the host refuses this node: %.500s", reason ? reason : "no reason given");
+
+    end_connection(link);
+    link->pause_ms = MAX_PAUSE_MS; /* somebody has to do something first */
+    try_later(link, why);
 }
 
 static void on_text(void *user, const char *text, size_t len) {
@@ -191,118 +225,139 @@ static void on_text(void *user, const char *text, size_t len) {
     json_t *message = jsonx_parse(text, len, &error);
     const char *type = json_string_value(json_object_get(message, "type"));
 
-    if (!type) {
-        log_warning("the host sent a message that is not understood: %s", error ? error->message : "no type");
-    } else if (strcmp(type, WIRE_REFUSED) == 0) {
-        const char *reason = json_string_value(json_object_get(message, "reason"));
-        g_autofree char *why = g_strdup_printf("it refuses this node: %.200s", reason ? reason : "no reason given");
-        link->was_told = false;
-        pause_and_retry(link, why);
-    } else if (link->state == LINK_GREETING && strcmp(type, WIRE_WELCOME) == 0) {
-        take_welcome(link, message);
-    } else if (link->state == LINK_UP) {
-        link->deps.on_message(link->deps.user, type, message);
-    }
+    if (!type)
+        log_warning("the host sent something that is no message: %s", error ? error->message : "no type");
+    else if (strcmp(type, WIRE_REFUSED) == 0)
+        on_refused(link, message);
+    else if (!link->is_up && strcmp(type, WIRE_WELCOME) == 0)
+        on_welcome(link, message);
+    else if (link->is_up)
+        link->handlers.on_message(link->user, type, message);
     json_decref(message);
 }
 
-static void on_binary(void *user, const void *bytes, size_t len) {
-    (void)user;
-    (void)bytes;
-    (void)len; /* the host sends none */
+static void on_drain(void *user) {
+    struct link *link = user;
+
+    if (link->is_up)
+        link->handlers.on_drain(link->user);
 }
 
-static void on_close(void *user, const char *reason) {
-    g_autofree char *why = g_strdup(reason);
+static void on_close(void *user, const char *reason) { lose_connection(user, reason); }
 
-    pause_and_retry(user, why[0] ? why : "the host closed it");
+static void on_hello_timeout(uv_timer_t *timer) { lose_connection(timer->data, "no answer to hello"); }
+
+static void send_json(struct link *link, json_t *message) {
+    g_autofree char *text = jsonx_to_str(message);
+
+    json_decref(message);
+    ws_send_text(link->ws, text, strlen(text));
 }
 
-static void greet(struct link *link) {
-    json_t *hello = link->deps.hello(link->deps.user);
+static void say_hello(struct link *link) {
+    json_t *hello = json_pack("{s:s,s:i,s:s}", "type", WIRE_HELLO, "protocol", WIRE_PROTOCOL, "version", KR_VERSION);
+    json_t *truth = link->handlers.hello(link->user);
 
-    json_object_set_new(hello, "type", json_string(WIRE_HELLO));
-    json_object_set_new(hello, "protocol", json_integer(WIRE_PROTOCOL));
-    json_object_set_new(hello, "version", json_string(KR_VERSION));
-    link->state = LINK_GREETING;
+    json_object_update(hello, truth);
+    json_decref(truth);
     send_json(link, hello);
-    uv_timer_start(link->timer, on_timer, WELCOME_TIMEOUT_MS, 0);
+    uv_timer_start(&link->timer, on_hello_timeout, HELLO_TIMEOUT_MS, 0);
 }
 
 static void on_dialled(void *user, struct ws *ws, const GError *error) {
-    static const struct ws_handlers handlers = {.on_text = on_text, .on_binary = on_binary, .on_close = on_close};
+    static const struct ws_handlers handlers = {.on_text = on_text, .on_drain = on_drain, .on_close = on_close};
     struct link *link = user;
 
     link->dial = NULL;
-    if (ws) {
+    if (g_error_matches(error, KR_ERROR, KR_ERROR_UNAUTHORIZED)) {
+        log_warning("%s: joining anew with the join token", error->message);
+        join(link);
+    } else if (error) {
+        try_later(link, error->message);
+    } else {
         link->ws = ws;
         ws_set_handlers(ws, &handlers, link);
-        greet(link);
-        return;
+        say_hello(link);
     }
-    if (error->code == KR_ERROR_UNAUTHORIZED) { /* the host's records are new, or somebody joined under our name */
-        log_warning("the host does not know this node's credential; joining anew");
-        g_clear_pointer(&link->credential, g_free);
-    }
-    pause_and_retry(link, error->message);
 }
 
 static void dial(struct link *link) {
-    g_autofree char *url = g_strconcat(link->deps.host_url, "/api/v1/runners/connect", NULL);
-    g_autofree char *header = g_strconcat("Authorization: Bearer ", link->credential, NULL);
-    const char *headers[] = {header, NULL};
+    g_autofree char *url = g_strconcat(link->host_url, "/api/v1/runners/connect", NULL);
+    g_autofree char *authorization = NULL;
+    const char *headers[] = {NULL, NULL};
 
-    link->state = LINK_DIALLING;
-    link->dial = ws_dial_start(link->deps.loop, url, headers, WIRE_SUBPROTOCOL, DIAL_TIMEOUT_MS, on_dialled, link);
-}
-
-static void attempt(struct link *link) {
-    if (link->credential)
-        dial(link);
-    else
+    if (!link->credential) {
         join(link);
+        return;
+    }
+    authorization = g_strconcat("Authorization: Bearer ", link->credential, NULL);
+    headers[0] = authorization;
+    link->dial = ws_dial_start(link->loop, url, headers, WIRE_SUBPROTOCOL, DIAL_TIMEOUT_MS, on_dialled, link);
 }
 
-/* ---- life ---- */
+/* ---- the public face ---- */
 
-struct link *link_new(const struct link_deps *deps) {
+static void on_closed(uv_handle_t *handle) { g_free(handle->data); }
+
+struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers, void *user,
+                      GError **error) {
     struct link *link = g_new0(struct link, 1);
 
-    link->deps = *deps;
-    link->state = LINK_PAUSING;
-    link->pause_ms = FIRST_PAUSE_MS;
-    link->timer = g_new0(uv_timer_t, 1);
-    uv_timer_init(deps->loop, link->timer);
-    link->timer->data = link;
-    if (fs_read_file(deps->credential_file, TOKEN_MAX_BYTES, &link->credential, NULL, NULL))
-        g_strstrip(link->credential);
-    link->had_credential = link->credential != NULL;
-    uv_timer_start(link->timer, on_timer, 0, 0);
-    return link;
+    link->loop = loop;
+    link->node = g_strdup(config->node);
+    link->host_url = g_strdup(config->host_url);
+    while (g_str_has_suffix(link->host_url, "/"))
+        link->host_url[strlen(link->host_url) - 1] = '\0';
+    link->credential_file = g_build_filename(config->state_dir, "credential.json", NULL);
+    link->token_file = g_strdup(config->join_token_file);
+    link->handlers = *handlers;
+    link->user = user;
+    link->pause_ms = MIN_PAUSE_MS;
+    uv_timer_init(loop, &link->timer);
+    link->timer.data = link;
+    if (load_credential(link, error))
+        return link;
+    link_free(link);
+    return NULL;
 }
-
-static void on_timer_closed(uv_handle_t *handle) { g_free(handle); }
 
 void link_free(struct link *link) {
     if (!link)
         return;
-    end_connection(link);
-    http_client_free(link->http);
-    uv_close((uv_handle_t *)link->timer, on_timer_closed);
+    ws_dial_cancel(link->dial);
+    ws_free(link->ws);
+    on_http_free(link);
+    g_free(link->node);
+    g_free(link->host_url);
+    g_free(link->credential_file);
+    g_free(link->token_file);
     g_free(link->credential);
-    g_free(link);
+    g_free(link->cluster_id);
+    uv_close((uv_handle_t *)&link->timer, on_closed);
 }
 
-bool link_is_up(const struct link *link) { return link->state == LINK_UP; }
+void link_start(struct link *link) { dial(link); }
 
-void link_send(struct link *link, json_t *message) {
-    if (link_is_up(link))
+const char *link_cluster_id(const struct link *link) { return link->cluster_id; }
+
+bool link_is_up(const struct link *link) { return link->is_up; }
+
+void link_send_json(struct link *link, json_t *message) {
+    if (link->is_up)
         send_json(link, message);
     else
         json_decref(message);
 }
 
-void link_send_binary(struct link *link, const void *bytes, size_t len) {
-    if (link_is_up(link))
-        ws_send_binary(link->ws, bytes, len);
+bool link_send_binary(struct link *link, const void *bytes, size_t len) {
+    return link->is_up && ws_send_binary(link->ws, bytes, len);
+}
+
+size_t link_queued_bytes(const struct link *link) { return link->is_up ? ws_queued_bytes(link->ws) : 0; }
+
+void link_say_hello_again(struct link *link) {
+    if (!link->is_up)
+        return;
+    end_connection(link);
+    dial(link);
 }

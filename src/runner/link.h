@@ -1,36 +1,45 @@
 #pragma once
-/* The runner's one connection to the host: joins (token -> credential of its own, kept 0600), dials, says hello, and
- * dials again with growing, jittered pauses whenever it breaks. What is said is the owner's business. */
+/* The runner's way to the host (docs/protocol.md): joins once with the join token, keeps the credential in state_dir (mode 0600),
+ * dials, says hello, and dials again with growing, jittered pauses whenever the connection is lost. Nothing that the host
+ * does or fails to do ends a task. */
 
 #include <glib.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <uv.h>
 
 struct link;
 
-struct link_deps {
-    uv_loop_t *loop;
-    const char *host_url;        /* http:// or https:// */
-    const char *node_name;
-    const char *credential_file; /* made by joining */
+struct link_config { /* copied */
+    const char *node;
+    const char *host_url;
+    const char *state_dir;
     const char *join_token_file;
-    /* The content of the next hello: "node" and "tasks". New reference. */
-    json_t *(*hello)(void *user);
-    void (*on_welcome)(void *user, const char *cluster_id, int64_t heartbeat_ms);
-    void (*on_message)(void *user, const char *type, const json_t *message);
-    void (*on_down)(void *user); /* after a welcome: nothing can be sent until the next one */
-    /* The first join was refused, so there is nothing that this process can do: it should end with this error. */
-    void (*on_hopeless)(void *user, const GError *error);
-    void *user;
 };
 
-/* Begins at once. */
-struct link *link_new(const struct link_deps *deps);
-void link_free(struct link *link);
+struct link_handlers {
+    json_t *(*hello)(void *user); /* the members of hello besides type, protocol and version; a new reference */
+    void (*on_welcome)(void *user, const char *cluster_id, int64_t heartbeat_ms);
+    void (*on_message)(void *user, const char *type, const json_t *message); /* after welcome; borrowed */
+    void (*on_down)(void *user);  /* the connection that was welcome is gone */
+    void (*on_drain)(void *user); /* everything queued has been sent */
+    void (*on_fatal)(void *user, const GError *error); /* this node has never joined and cannot: no use in going on */
+};
 
-bool link_is_up(const struct link *link); /* welcome was received */
-/* Takes the reference; dropped unless up (the next hello tells all). */
-void link_send(struct link *link, json_t *message);
-void link_send_binary(struct link *link, const void *bytes, size_t len);
+/* Reads the credential when there is one; dials nothing yet. NULL with KR_ERROR_IO or _BAD_REQUEST when it is unreadable. */
+struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers, void *user,
+                      GError **error);
+/* Says good-bye; no handler is called any more. The loop must run once more. */
+void link_free(struct link *link);
+void link_start(struct link *link);
+const char *link_cluster_id(const struct link *link); /* "" before the first join */
+bool link_is_up(const struct link *link);             /* welcome was said */
+
+/* Takes the reference; dropped when the link is not up (nothing is repeated but through hello). */
+void link_send_json(struct link *link, json_t *message);
+bool link_send_binary(struct link *link, const void *bytes, size_t len); /* false: not up */
+size_t link_queued_bytes(const struct link *link);
+/* Says hello again, on a new connection: the full truth has changed in a way that reports cannot tell. */
+void link_say_hello_again(struct link *link);

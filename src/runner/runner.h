@@ -1,7 +1,8 @@
 #pragma once
-/* The runner daemon: puts executor, GPU monitor, engine, logs and the link to the host on one loop. */
+/* The runner: the agent of one node. Wires the parts of this room, of gpu/ and of engine/ together on one loop. */
 
-#include "base/config.h"
+struct config;
 
-/* Runs until SIGTERM or SIGINT; tasks run on. Returns the exit code; what went wrong stands on stderr in one line. */
+/* Runs until SIGTERM or SIGINT, when tasks run on, or until a fatal error, which is told on stderr. The exit code of the
+ * process. `config` is of runner_config_keys and stays the caller's. */
 int runner_main(const struct config *config);

@@ -1,0 +1,166 @@
+/* What the node says of itself: heartbeats, the looks at engine and disk that they tell of. */
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/node.h"
+#include "model/wire.h"
+#include "runner/runner_internal.h"
+
+enum { PRUNE_EVERY_MS = 60000 };
+
+/* One line that fits what a node may say. */
+static char *bounded(const char *text) {
+    g_autofree char *head = g_strndup(text ? text : "", NODE_TEXT_MAX_BYTES - 8);
+
+    return g_utf8_make_valid(head, -1);
+}
+
+static char *engine_text(const struct runner *runner) {
+    const struct engine_facts *facts = &runner->engine_facts;
+    g_autofree char *text = NULL;
+
+    if (!facts->presence)
+        return g_strdup("not looked at yet");
+    if (facts->presence != ENGINE_PRESENT)
+        return bounded(facts->text);
+    text = g_strdup_printf("%s, GPU injection: %s", facts->text,
+                           runner->injection == ENGINE_INJECTION_CDI ? "CDI" : "nvidia hook");
+    return bounded(text);
+}
+
+struct node_info *runner_describe(struct runner *runner) {
+    struct node_info *info = node_info_new(runner->node);
+    const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(runner->monitor);
+
+    node_facts_describe(runner->facts, info);
+    for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++)
+        g_ptr_array_add(info->gpus, gpu_copy(snapshot->gpus->pdata[i]));
+    info->gpus_known = snapshot->known && snapshot->taken_ms > 0;
+    info->gpus_simulated = snapshot->simulated;
+    info->gpu_text = bounded(snapshot->text ? snapshot->text : "not looked at yet");
+    info->engine_ok = runner->engine_facts.presence == ENGINE_PRESENT;
+    info->engine_text = engine_text(runner);
+    info->disk_ok = runner->is_disk_ok;
+    info->disk_text = runner->disk_text ? bounded(runner->disk_text) : NULL;
+    return info;
+}
+
+static json_t *describe_json(struct runner *runner) {
+    struct node_info *info = runner_describe(runner);
+    json_t *json = node_info_to_json(info);
+
+    node_info_free(info);
+    return json;
+}
+
+json_t *runner_hello(void *user) {
+    struct runner *runner = user;
+
+    return json_pack("{s:o,s:o}", "node", describe_json(runner), "tasks", executor_truth_to_json(runner->executor));
+}
+
+static void send_heartbeat(struct runner *runner) {
+    if (link_is_up(runner->link))
+        link_send_json(runner->link, json_pack("{s:s,s:o}", "type", WIRE_HEARTBEAT, "node", describe_json(runner)));
+}
+
+/* ---- the engine ---- */
+
+static void choose_injection(struct runner *runner) {
+    const char *setting = config_str(runner->config, "gpu_injection");
+    bool is_cdi = strcmp(setting, "cdi") == 0 || (strcmp(setting, "auto") == 0 && runner->engine_facts.offers_cdi);
+
+    runner->injection = is_cdi ? ENGINE_INJECTION_CDI : ENGINE_INJECTION_NVIDIA;
+    executor_set_injection(runner->executor, runner->injection);
+}
+
+static void on_probed(void *user, const struct engine_facts *facts) {
+    struct runner *runner = user;
+    bool changed = runner->engine_facts.presence != facts->presence ||
+                   g_strcmp0(runner->engine_facts.text, facts->text) != 0;
+
+    runner->probe = NULL;
+    engine_facts_clear(&runner->engine_facts);
+    runner->engine_facts = *facts;
+    runner->engine_facts.version = g_strdup(facts->version);
+    runner->engine_facts.text = g_strdup(facts->text);
+    choose_injection(runner);
+    if (changed) {
+        log_at(facts->presence == ENGINE_PRESENT ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "engine: %s", facts->text);
+        send_heartbeat(runner);
+    }
+    runner_dial_when_ready(runner);
+}
+
+void runner_probe(struct runner *runner) {
+    if (!runner->probe)
+        runner->probe = engine_probe(runner->engine, on_probed, runner);
+}
+
+/* ---- the disk, the logs ---- */
+
+static void check_disk(struct runner *runner) {
+    bool suspect = !runner->is_disk_ok || executor_suspects_disk(runner->executor);
+    g_autoptr(GError) error = NULL;
+    bool ok = node_facts_disk_check(config_str(runner->config, "state_dir"), suspect, &error);
+
+    if (ok != runner->is_disk_ok)
+        log_at(ok ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "disk: %s", ok ? "state can be written again" : error->message);
+    runner->is_disk_ok = ok;
+    g_free(runner->disk_text);
+    runner->disk_text = ok ? NULL : g_strdup(error->message);
+}
+
+static bool has_output_coming(void *user, uint32_t task_id) {
+    return executor_has_output_coming(((struct runner *)user)->executor, task_id);
+}
+
+static void prune_logs(struct runner *runner) {
+    if (runner->pruned_ms && clock_mono_ms() < runner->pruned_ms + PRUNE_EVERY_MS)
+        return;
+    runner->pruned_ms = clock_mono_ms();
+    log_store_prune(runner->logs, config_int(runner->config, "log_keep_tasks"),
+                    config_int(runner->config, "log_keep_bytes"), has_output_coming, runner);
+}
+
+void runner_beat(struct runner *runner) {
+    check_disk(runner);
+    prune_logs(runner);
+    runner_probe(runner);
+    send_heartbeat(runner);
+}
+
+/* ---- the cards ---- */
+
+/* Which cards there are and in what condition; figures alone can wait for the next heartbeat. */
+static guint picture_of(const struct gpu_snapshot *snapshot) {
+    guint hash = snapshot->known;
+
+    for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++) {
+        const struct gpu *gpu = snapshot->gpus->pdata[i];
+        hash = hash * 31 + g_str_hash(gpu->uuid) + (guint)gpu->index * 7 + (guint)gpu->condition;
+    }
+    return hash;
+}
+
+void runner_on_gpus(void *user) {
+    struct runner *runner = user;
+    guint picture = picture_of(gpu_monitor_snapshot(runner->monitor));
+    bool is_new = !runner->had_gpu_sample || picture != runner->gpu_picture;
+
+    runner->had_gpu_sample = true;
+    runner->gpu_picture = picture;
+    if (is_new)
+        send_heartbeat(runner);
+    runner_dial_when_ready(runner);
+}
+
+void runner_dial_when_ready(struct runner *runner) {
+    if (runner->is_link_started || !runner->had_gpu_sample || !runner->engine_facts.presence)
+        return;
+    runner->is_link_started = true;
+    uv_timer_stop(&runner->first_dial);
+    link_start(runner->link);
+}
