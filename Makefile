@@ -55,7 +55,7 @@ fuzz: ## libFuzzer on every parser (FUZZ_SECONDS=60 each; needs clang)
 	ninja -C build-fuzz -j$(JOBS)
 	$(PYTHON) tests/run_suites.py --build build-fuzz --only fuzz --fuzz-seconds $(FUZZ_SECONDS)
 bench: build ## the benchmarks, as a table and as JSON
-	$(PYTHON) tests/bench/bench.py
+	tools/bench.sh
 lint: ## format, clang-tidy, cppcheck, include rules, sizes
 	tools/lint.sh
 format: ## rewrite the C files in the house format

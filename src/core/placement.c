@@ -38,11 +38,14 @@ static void append_free(GString *text, const struct placement *p, const struct n
 
 /* What would have fitted: this node's free cards, and when they are too few, other nodes that have enough. */
 static char *what_fits(const struct placement *p, const struct node_info *info, size_t wanted) {
-    g_autoptr(GPtrArray) nodes = cluster_nodes(p->cluster);
+    g_autoptr(GPtrArray) nodes = NULL;
     GString *text = g_string_new(NULL);
 
     append_free(text, p, info);
-    for (guint i = 0; i < nodes->len && text->len < 300 && count_free(p->ledger, info) < wanted; i++) {
+    if (count_free(p->ledger, info) >= wanted)
+        return g_string_free(text, FALSE);
+    nodes = cluster_nodes(p->cluster);
+    for (guint i = 0; i < nodes->len && text->len < 300; i++) {
         const struct cluster_node *other = nodes->pdata[i];
         size_t n = count_free(p->ledger, other->info);
         if (other->info != info && n >= wanted && cluster_is_online(p->cluster, other, p->now))

@@ -47,7 +47,7 @@ struct gpu_link {
     uv_loop_t *loop;
     char *exe, *root, *library;
     int64_t deadline_ms;
-    void (*on_started)(void *user);
+    struct gpu_link_handlers handlers;
     void *user;
     struct worker_process *worker; /* NULL: none, and the next start is at start_at_ms */
     GPtrArray *stuck;              /* of struct worker_process: dismissed, not dead */
@@ -56,6 +56,7 @@ struct gpu_link {
     int64_t next_id;
     int64_t start_at_ms, pause_ms;
     char *last_why; /* why there is no worker */
+    char *at;       /* the card that the worker touches, NULL: none */
 };
 
 static void fail_worker(struct gpu_link *link, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -144,9 +145,27 @@ static void take_answer(struct gpu_link *link, const char *line, size_t len) {
     }
     g_queue_pop_head(link->calls);
     link->pause_ms = 0;
+    g_clear_pointer(&link->at, g_free);
     ask_next(link);
     finish_call(call, answer, NULL);
     json_decref(answer);
+}
+
+/* {"at": ADDRESS}, or the answer. */
+static void take_line(struct gpu_link *link, const char *line, size_t len) {
+    json_t *json = NULL;
+    const char *at;
+
+    if (len >= strlen("{\"at\":") && memcmp(line, "{\"at\":", strlen("{\"at\":")) == 0)
+        json = jsonx_parse(line, len, NULL);
+    at = json_string_value(json_object_get(json, "at"));
+    if (at) {
+        g_free(link->at);
+        link->at = g_strdup(at);
+    } else {
+        take_answer(link, line, len);
+    }
+    json_decref(json);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
@@ -169,15 +188,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         fail_worker(worker->link, "the GPU worker's answer is larger than %d bytes", MAX_ANSWER_BYTES);
         return;
     }
-    if (!(end = memchr(worker->got->data, '\n', worker->got->len)))
-        return;
-    if ((size_t)(end + 1 - (const char *)worker->got->data) != worker->got->len) {
-        fail_worker(worker->link, "the GPU worker said more than was asked");
-        return;
+    while (!worker->is_dismissed && (end = memchr(worker->got->data, '\n', worker->got->len))) {
+        size_t len = (size_t)(end - (const char *)worker->got->data);
+        take_line(worker->link, (const char *)worker->got->data, len);
+        g_byte_array_remove_range(worker->got, 0, (guint)len + 1);
     }
-    worker->got->len--;
-    take_answer(worker->link, (const char *)worker->got->data, worker->got->len);
-    g_byte_array_set_size(worker->got, 0);
 }
 
 struct write_job {
@@ -252,8 +267,8 @@ static void start_worker(struct gpu_link *link) {
         fail_worker(link, "the GPU worker %s cannot be started: %s", link->exe, uv_strerror(rc));
         return;
     }
-    if (link->on_started)
-        link->on_started(link->user);
+    if (link->handlers.on_started)
+        link->handlers.on_started(link->user);
     ask_next(link);
 }
 
@@ -275,13 +290,15 @@ static void ask_next(struct gpu_link *link) {
 /* Ends the worker, plans the next one, and tells everybody who waits. */
 static void fail_worker(struct gpu_link *link, const char *format, ...) {
     g_autofree char *why = NULL;
+    g_autofree char *text = NULL, *at = g_steal_pointer(&link->at);
     GQueue *failed = link->calls;
     struct gpu_link_call *call;
     va_list args;
 
     va_start(args, format);
-    why = g_strdup_vprintf(format, args);
+    text = g_strdup_vprintf(format, args);
     va_end(args);
+    why = at ? g_strdup_printf("%s; it was at the card %s", text, at) : g_strdup(text);
     log_warning("%s", why);
     worker_dismiss(g_steal_pointer(&link->worker));
     link->pause_ms = link->pause_ms ? MIN(link->pause_ms * 2, PAUSE_MAX_MS) : PAUSE_MIN_MS;
@@ -289,6 +306,8 @@ static void fail_worker(struct gpu_link *link, const char *format, ...) {
     g_free(link->last_why);
     link->last_why = g_strdup(why);
     link->calls = g_queue_new(); /* callbacks may ask again */
+    if (at && link->handlers.on_stuck)
+        link->handlers.on_stuck(link->user, at);
     while ((call = g_queue_pop_head(failed)))
         finish_call(call, NULL, why);
     g_queue_free(failed);
@@ -331,8 +350,8 @@ static void plan(struct gpu_link *link) {
         uv_timer_start(link->timer, on_timer, (uint64_t)MAX(next_ms - clock_mono_ms(), 0), 0);
 }
 
-struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *config, void (*on_started)(void *user),
-                              void *user) {
+struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *config,
+                              const struct gpu_link_handlers *handlers, void *user) {
     struct gpu_link *link = g_new0(struct gpu_link, 1);
 
     link->loop = loop;
@@ -340,7 +359,7 @@ struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *con
     link->root = g_strdup(config->sysfs_root);
     link->library = g_strdup(config->nvml_library);
     link->deadline_ms = config->deadline_ms;
-    link->on_started = on_started;
+    link->handlers = *handlers;
     link->user = user;
     link->stuck = g_ptr_array_new();
     link->calls = g_queue_new();
@@ -368,8 +387,11 @@ void gpu_link_free(struct gpu_link *link) {
     g_free(link->root);
     g_free(link->library);
     g_free(link->last_why);
+    g_free(link->at);
     g_free(link);
 }
+
+int gpu_link_n_stuck(const struct gpu_link *link) { return (int)link->stuck->len; }
 
 struct gpu_link_call *gpu_link_ask(struct gpu_link *link, json_t *request, gpu_link_done *on_done, void *user) {
     struct gpu_link_call *call = g_new0(struct gpu_link_call, 1);

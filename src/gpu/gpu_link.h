@@ -1,7 +1,8 @@
 #pragma once
 /* The worker process seen from the daemon: started, asked one thing at a time, killed when an answer is late and started
  * anew with a growing pause (L40, L57, L70). Requests queue. When the worker fails, every request that waits fails with
- * the same reason, so nobody waits longer than one deadline for a worker that hangs. All on the loop's thread. */
+ * the same reason, so nobody waits longer than one deadline for a worker that hangs. Before it touches a card the worker
+ * says so with a line {"at": ADDRESS}: when it hangs or dies there, that one card is to blame. All on the loop's thread. */
 
 #include <jansson.h>
 #include <stdint.h>
@@ -20,10 +21,14 @@ struct gpu_link_config {
 /* answer: borrowed, NULL when there is none; then `why` says why, borrowed. */
 typedef void gpu_link_done(void *user, const json_t *answer, const char *why);
 
-/* Never fails: a worker that cannot be started fails its requests. `on_started` (may be NULL) after each start of a
- * worker, never before gpu_link_new returned. */
-struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *config, void (*on_started)(void *user),
-                              void *user);
+struct gpu_link_handlers {
+    void (*on_started)(void *user);                    /* after each start of a worker */
+    void (*on_stuck)(void *user, const char *address); /* it hung or died at this card; before its calls fail */
+};
+
+/* Never fails: a worker that cannot be started fails its requests. No callback before gpu_link_new returned. */
+struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *config,
+                              const struct gpu_link_handlers *handlers, void *user);
 /* Kills the worker; no callback afterwards, waiting calls are gone. The loop must run a moment more (at most a second
  * when the worker cannot die) to let the handles go. */
 void gpu_link_free(struct gpu_link *link);
@@ -32,3 +37,6 @@ void gpu_link_free(struct gpu_link *link);
  * returned; the call is gone afterwards. */
 struct gpu_link_call *gpu_link_ask(struct gpu_link *link, json_t *request, gpu_link_done *on_done, void *user);
 void gpu_link_cancel(struct gpu_link_call *call); /* NULL is fine */
+
+/* Killed workers that are not dead yet: stuck in the driver. */
+int gpu_link_n_stuck(const struct gpu_link *link);

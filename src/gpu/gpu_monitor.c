@@ -14,12 +14,22 @@
 #include "gpu/gpu_link.h"
 #include "gpu/gpu_report.h"
 
-enum { PROCESSES_EVERY_MS = 10000 }; /* how often a sample asks for the costly process lists (L77) */
+enum {
+    PROCESSES_EVERY_MS = 10000, /* how often a sample asks for the costly process lists (L77) */
+    SUSPECT_MIN_MS = 5000,      /* how long a card at which the worker hung is left alone; doubled each time */
+    SUSPECT_MAX_MS = 300000,
+};
 
 /* A card is back at rest when its memory is within this of the least it was ever seen with unused… */
 static const int64_t idle_margin_bytes = 128LL * 1024 * 1024;
 /* …and below this when it was never seen unused. More than a driver takes for itself, so never learned as idle. */
 static const int64_t idle_max_bytes = 1024LL * 1024 * 1024;
+
+/* A card at which the worker hung or died. It is unknown by itself; the others go on (L57). */
+struct suspect {
+    int64_t until_ms; /* monotonic: not touched before */
+    int64_t pause_ms;
+};
 
 /* Who was on a card, by the newest list that counts. */
 struct holders {
@@ -39,8 +49,12 @@ struct gpu_monitor {
     struct gpu_link_call *sampling; /* the sample on its way, or NULL */
     int64_t asked_ms;               /* when it was asked */
     bool asked_processes;
+    json_t *was_left_out; /* suspects that this sample does not touch */
     bool wants_processes; /* a lease ended: the next sample looks */
     int64_t processes_ms; /* when a list last came; 0: never */
+    GHashTable *suspects; /* PCI address -> struct suspect */
+    int failures;         /* samples without an answer, in a row */
+    bool blames_card;     /* the failure since the last sample was asked is a suspect's */
     GHashTable *checks;   /* set of struct gpu_check_call */
     bool save_failed;
     void (*on_update)(void *user);
@@ -157,6 +171,20 @@ static void turn_unknown(struct gpu_monitor *monitor, const char *why) {
     publish(monitor, gpus, known || gpus->len > 0, g_strdup(why), monitor->snapshot.taken_ms);
 }
 
+/* The worker hung at cards that are known now: they are unknown, and what was last seen of the others stands until the
+ * next worker tells, in a moment. */
+static void turn_suspects_unknown(struct gpu_monitor *monitor, const char *why) {
+    GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
+    const GPtrArray *last = monitor->snapshot.gpus;
+
+    for (guint i = 0; i < last->len; i++) {
+        const struct gpu *gpu = last->pdata[i];
+        bool is_suspect = g_hash_table_contains(monitor->suspects, gpu->pci);
+        g_ptr_array_add(gpus, is_suspect ? gpu_turned_unknown(gpu, why) : gpu_copy(gpu));
+    }
+    publish(monitor, gpus, monitor->snapshot.known, g_strdup(monitor->snapshot.text), monitor->snapshot.taken_ms);
+}
+
 static void save_index(struct gpu_monitor *monitor) {
     g_autoptr(GError) error = NULL;
 
@@ -228,6 +256,51 @@ static void take_report(struct gpu_monitor *monitor, struct gpu_report *report) 
 
 /* ---- sampling ---- */
 
+static void on_worker_stuck(void *user, const char *address) {
+    struct gpu_monitor *monitor = user;
+    struct suspect *suspect = g_hash_table_lookup(monitor->suspects, address);
+
+    if (!suspect) {
+        suspect = g_new0(struct suspect, 1);
+        g_hash_table_insert(monitor->suspects, g_strdup(address), suspect);
+    }
+    suspect->pause_ms = suspect->pause_ms ? MIN(suspect->pause_ms * 2, SUSPECT_MAX_MS) : SUSPECT_MIN_MS;
+    suspect->until_ms = clock_mono_ms() + suspect->pause_ms;
+    monitor->blames_card = true;
+}
+
+/* A suspect is tried again after its pause, unless a worker still hangs in the driver: another one would only join it. */
+static bool is_left_out(const struct gpu_monitor *monitor, const struct suspect *suspect) {
+    return clock_mono_ms() < suspect->until_ms || gpu_link_n_stuck(monitor->link) > 0;
+}
+
+static json_t *left_out(const struct gpu_monitor *monitor) {
+    json_t *list = json_array();
+    GHashTableIter iter;
+    void *address, *suspect;
+
+    g_hash_table_iter_init(&iter, monitor->suspects);
+    while (g_hash_table_iter_next(&iter, &address, &suspect))
+        if (is_left_out(monitor, suspect))
+            json_array_append_new(list, json_string(address));
+    return list;
+}
+
+/* A sample that touched a suspect came back: it is none any more. */
+static void acquit(struct gpu_monitor *monitor, const json_t *was_left_out) {
+    GHashTableIter iter;
+    void *address;
+
+    g_hash_table_iter_init(&iter, monitor->suspects);
+    while (g_hash_table_iter_next(&iter, &address, NULL)) {
+        bool was_touched = true;
+        for (size_t i = 0; i < json_array_size(was_left_out); i++)
+            was_touched &= strcmp(json_string_value(json_array_get(was_left_out, i)), address) != 0;
+        if (was_touched)
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
 static void on_sample_time(uv_timer_t *timer) { sample(timer->data); }
 
 static void on_sample(void *user, const json_t *answer, const char *why) {
@@ -236,6 +309,9 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
     struct gpu_report *report = answer ? gpu_report_from_json(answer, &error) : NULL;
 
     monitor->sampling = NULL;
+    monitor->failures = answer ? 0 : monitor->failures + 1;
+    if (answer)
+        acquit(monitor, monitor->was_left_out);
     if (report && report->has_inventory) {
         if (monitor->asked_processes)
             monitor->processes_ms = monitor->asked_ms;
@@ -243,6 +319,8 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
     } else if (report) {
         turn_unknown(monitor, report->text);
         monitor->snapshot.known = false;
+    } else if (monitor->failures == 1 && monitor->blames_card && monitor->snapshot.taken_ms > 0) {
+        turn_suspects_unknown(monitor, why);
     } else {
         turn_unknown(monitor, answer ? error->message : why);
     }
@@ -257,10 +335,14 @@ static void sample(struct gpu_monitor *monitor) {
 
     uv_timer_stop(monitor->timer);
     monitor->asked_ms = clock_mono_ms();
+    monitor->blames_card = false;
     monitor->asked_processes = monitor->wants_processes || monitor->processes_ms == 0 ||
                                monitor->asked_ms - monitor->processes_ms >= PROCESSES_EVERY_MS;
     monitor->wants_processes = false;
     json_object_set_new(request, "processes", json_boolean(monitor->asked_processes));
+    json_decref(monitor->was_left_out);
+    monitor->was_left_out = left_out(monitor);
+    json_object_set(request, "leave_out", monitor->was_left_out);
     monitor->sampling = gpu_link_ask(monitor->link, request, on_sample, monitor);
 }
 
@@ -354,7 +436,9 @@ struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char
         json_array_append_new(list, json_string(uuids[i]));
     }
     g_hash_table_add(monitor->checks, call);
-    call->asked = gpu_link_ask(monitor->link, json_pack("{s:s,s:o}", "op", "check", "uuids", list), on_check, call);
+    call->asked = gpu_link_ask(
+        monitor->link, json_pack("{s:s,s:o,s:o}", "op", "check", "uuids", list, "leave_out", left_out(monitor)), on_check,
+        call);
     return call;
 }
 
@@ -371,6 +455,7 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
                                     void (*on_update)(void *user), void *user, GError **error) {
     struct gpu_link_config link = {config->worker_exe ? config->worker_exe : "/proc/self/exe", config->sysfs_root,
                                    config->nvml_library, config->deadline_ms};
+    const struct gpu_link_handlers handlers = {on_worker_started, on_worker_stuck};
     struct gpu_index *index = gpu_index_load(config->index_file, error);
     struct gpu_monitor *monitor;
 
@@ -385,12 +470,13 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->on_update = on_update;
     monitor->user = user;
     monitor->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)holders_free);
+    monitor->suspects = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     monitor->checks = g_hash_table_new(NULL, NULL);
     monitor->timer = g_new0(uv_timer_t, 1);
     uv_timer_init(loop, monitor->timer);
     monitor->timer->data = monitor;
     turn_unknown(monitor, "the first look at the GPUs is not done yet");
-    monitor->link = gpu_link_new(loop, &link, on_worker_started, monitor);
+    monitor->link = gpu_link_new(loop, &link, &handlers, monitor);
     sample(monitor);
     return monitor;
 }
@@ -412,6 +498,8 @@ void gpu_monitor_free(struct gpu_monitor *monitor) {
     }
     g_hash_table_unref(monitor->checks);
     g_hash_table_unref(monitor->holders);
+    g_hash_table_unref(monitor->suspects);
+    json_decref(monitor->was_left_out);
     gpu_index_free(monitor->index);
     g_ptr_array_unref(monitor->snapshot.gpus);
     g_free(monitor->snapshot.text);

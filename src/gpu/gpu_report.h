@@ -1,6 +1,7 @@
 #pragma once
 /* What the worker says, decoded. A request is one line of JSON: {"id", "op":"sample", "processes":bool} or
- * {"id", "op":"check", "uuids":[…]}; the answer to both is one line
+ * {"id", "op":"check", "uuids":[…]}, either with "leave_out":[PCI addresses not to be touched]; the answer to both is one
+ * line (with lines {"at": PCI address} before it, see gpu_link.h)
  * {"id", "inventory":bool, "text", "driver"?, "simulated"?, "cards":[{"gpu":{…}, "processes"?:[{"pid","command","user"}],
  * "processes_error"?}]}. With inventory false there are no cards and text says why. */
 

@@ -17,6 +17,12 @@
 
 enum { MAX_USERS_TOLD = 32 };
 
+struct question { /* a request, decoded; borrowed from its JSON */
+    const json_t *uuids;     /* NULL: all cards */
+    const json_t *leave_out; /* PCI addresses of cards not to be touched; may be NULL */
+    bool with_users;
+};
+
 struct worker {
     const struct gpu_backend_ops *ops;
     struct gpu_backend *backend;
@@ -53,6 +59,12 @@ static struct look *look_new(const struct gpu_pci_card *pci) {
     return look;
 }
 
+/* Tells the parent which card is touched now: should that call never return, this one card is to blame (L57). */
+static void say_at(const struct look *look) {
+    printf("{\"at\":\"%s\"}\n", look->pci.address);
+    fflush(stdout);
+}
+
 /* The card as far as it can be known; a driver that is not the vendor's own keeps the library away from it. */
 static void look_at(struct worker *worker, struct look *look, enum gpu_backend_state state, const char *text) {
     struct gpu *gpu = look->gpu;
@@ -68,12 +80,18 @@ static void look_at(struct worker *worker, struct look *look, enum gpu_backend_s
     } else if (state != GPU_BACKEND_PRESENT) {
         gpu->reason = g_strdup(text);
     } else {
+        say_at(look);
         worker->ops->sample(worker->backend, &look->pci, gpu);
         if (gpu->uuid[0])
             g_hash_table_replace(worker->uuids, g_strdup(gpu->pci), g_strdup(gpu->uuid));
     }
     if (!gpu->uuid[0] && g_hash_table_contains(worker->uuids, gpu->pci))
         g_strlcpy(gpu->uuid, g_hash_table_lookup(worker->uuids, gpu->pci), sizeof gpu->uuid);
+}
+
+static void leave_out(struct look *look) {
+    look->gpu->condition = GPU_CONDITION_UNKNOWN;
+    look->gpu->reason = g_strdup("the driver did not answer for it in time; it is left alone for a while");
 }
 
 static void add_pid(GArray *pids, pid_t pid) {
@@ -104,6 +122,7 @@ static void look_for_users(struct worker *worker, GPtrArray *looks) {
         if (look->gpu->condition != GPU_CONDITION_OK)
             continue;
         look->pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        say_at(look);
         worker->ops->processes(worker->backend, &look->pci, listed, &look->error);
         for (guint k = 0; k < listed->len; k++)
             add_pid(look->pids, g_array_index(listed, pid_t, k));
@@ -138,35 +157,41 @@ static json_t *look_to_json(const struct look *look) {
     return json;
 }
 
-static bool is_asked(const struct worker *worker, const char *address, const json_t *uuids) {
-    const char *known = g_hash_table_lookup(worker->uuids, address);
+static bool list_has(const json_t *list, const char *text) {
     const json_t *item;
     size_t i;
 
-    if (!uuids || !known)
-        return true;
-    json_array_foreach (uuids, i, item)
-        if (g_strcmp0(json_string_value(item), known) == 0)
+    json_array_foreach (list, i, item)
+        if (g_strcmp0(json_string_value(item), text) == 0)
             return true;
     return false;
 }
 
-static GPtrArray *take_looks(struct worker *worker, const GArray *cards, const json_t *uuids, enum gpu_backend_state state,
-                             const char *text) {
+static bool is_asked(const struct worker *worker, const char *address, const json_t *uuids) {
+    const char *known = g_hash_table_lookup(worker->uuids, address);
+
+    return !uuids || !known || list_has(uuids, known);
+}
+
+static GPtrArray *take_looks(struct worker *worker, const GArray *cards, const struct question *question,
+                             enum gpu_backend_state state, const char *text) {
     GPtrArray *looks = g_ptr_array_new_with_free_func((GDestroyNotify)look_free);
 
     for (guint i = 0; i < cards->len; i++) {
         const struct gpu_pci_card *pci = &g_array_index(cards, struct gpu_pci_card, i);
 
-        if (!is_asked(worker, pci->address, uuids))
+        if (!is_asked(worker, pci->address, question->uuids))
             continue;
         g_ptr_array_add(looks, look_new(pci));
-        look_at(worker, looks->pdata[looks->len - 1], state, text);
+        if (list_has(question->leave_out, pci->address))
+            leave_out(looks->pdata[looks->len - 1]);
+        else
+            look_at(worker, looks->pdata[looks->len - 1], state, text);
     }
     return looks;
 }
 
-static json_t *answer_cards(struct worker *worker, const GArray *cards, const json_t *uuids, bool with_users) {
+static json_t *answer_cards(struct worker *worker, const GArray *cards, const struct question *question) {
     g_autofree char *text = NULL, *driver = NULL;
     g_autoptr(GPtrArray) looks = NULL;
     enum gpu_backend_state state = GPU_BACKEND_UNSET;
@@ -175,8 +200,8 @@ static json_t *answer_cards(struct worker *worker, const GArray *cards, const js
 
     if (cards->len > 0)
         state = worker->ops->probe(worker->backend, &text, &driver);
-    looks = take_looks(worker, cards, uuids, state, text);
-    if (with_users)
+    looks = take_looks(worker, cards, question, state, text);
+    if (question->with_users)
         look_for_users(worker, looks);
     for (guint i = 0; i < looks->len; i++)
         json_array_append_new(list, look_to_json(looks->pdata[i]));
@@ -193,8 +218,9 @@ static json_t *answer_request(struct worker *worker, const json_t *request, GErr
     int64_t id = jr_int(&r, "id", 0, G_MAXINT64);
     const char *op = jr_str(&r, "op", 16);
     bool is_check = strcmp(op, "check") == 0;
-    bool with_users = jr_bool_opt(&r, "processes", is_check);
-    const json_t *uuids = is_check ? jr_array(&r, "uuids", NODE_MAX_GPUS) : NULL;
+    struct question question = {.uuids = is_check ? jr_array(&r, "uuids", NODE_MAX_GPUS) : NULL,
+                                .leave_out = jr_array_opt(&r, "leave_out", NODE_MAX_GPUS),
+                                .with_users = jr_bool_opt(&r, "processes", is_check)};
     g_autoptr(GError) why = NULL;
     g_autoptr(GArray) cards = NULL;
     json_t *answer;
@@ -204,7 +230,7 @@ static json_t *answer_request(struct worker *worker, const json_t *request, GErr
     if (!jr_done(&r))
         return NULL;
     cards = worker->ops->enumerate(worker->backend, &why);
-    answer = cards ? answer_cards(worker, cards, uuids, with_users)
+    answer = cards ? answer_cards(worker, cards, &question)
                    : json_pack("{s:b,s:s}", "inventory", 0, "text", why->message);
     json_object_set_new(answer, "id", json_integer(id));
     return answer;

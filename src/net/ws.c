@@ -163,7 +163,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 
     enter(ws);
     if (status < 0)
-        report_close(ws, uv_strerror(status));
+        report_close(ws, "connection lost"); /* libuv says EBADF for a socket in error */
     if (!ws->is_dead && (events & UV_READABLE))
         read_in(ws);
     if (!ws->is_dead)

@@ -58,7 +58,8 @@ static void on_msg(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_
 
     (void)ctx;
     if (arg->opcode == WSLAY_TEXT_FRAME) {
-        g_autofree char *text = g_strndup((const char *)arg->msg, arg->msg_length);
+        /* an empty message has no bytes at all */
+        g_autofree char *text = g_strndup(arg->msg ? (const char *)arg->msg : "", arg->msg_length);
         pump->events->on_text(pump->user, text, arg->msg_length);
     } else if (arg->opcode == WSLAY_BINARY_FRAME) {
         pump->events->on_binary(pump->user, arg->msg, arg->msg_length);

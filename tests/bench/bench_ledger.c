@@ -1,0 +1,74 @@
+/* Ledger decisions per second: 200 nodes x 8 GPUs, every decision a placement and a grant or a reasoned refusal, every
+ * second grant followed by a release. One JSON line on stdout. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "core/placement.h"
+
+enum { N_NODES = 200, N_GPUS = 8, DURATION_MS = 3000 };
+
+static struct node_info *make_node(int n) {
+    g_autofree char *name = g_strdup_printf("node%d", n);
+    struct node_info *info = node_info_new(name);
+
+    info->cores = 64;
+    info->mem_total_bytes = 1LL << 40;
+    info->gpus_known = info->engine_ok = true;
+    for (int i = 0; i < N_GPUS; i++) {
+        struct gpu *gpu = gpu_new();
+        gpu->index = i;
+        gpu->condition = GPU_CONDITION_OK;
+        g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%03d-%d", n, i);
+        g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
+        g_ptr_array_add(info->gpus, gpu);
+    }
+    return info;
+}
+
+int main(void) {
+    const struct core_time now = {.wall_ms = 1700000000000, .mono_ms = 1000};
+    const char *argv[] = {"train", NULL};
+    struct task_spec spec = {.argv = (char **)(uintptr_t)argv, .cores = 1};
+    struct cluster *cluster = cluster_new(30000);
+    struct ledger *ledger = ledger_new();
+    static struct lease held[N_NODES * N_GPUS];
+    unsigned decisions = 0, refused = 0, n_held = 0;
+    g_autoptr(GRand) random = g_rand_new_with_seed(1);
+    int64_t begin_ms;
+
+    for (int i = 0; i < N_NODES; i++)
+        cluster_heard(cluster_put(cluster, make_node(i)), now);
+    begin_ms = clock_mono_ms();
+    while (decisions % 1024 != 0 || clock_mono_ms() - begin_ms < DURATION_MS) {
+        struct placement p = {.cluster = cluster, .ledger = ledger, .now = now, .batch_epoch = ledger_last_epoch(ledger)};
+        g_autoptr(GPtrArray) notes = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GError) why = NULL;
+        struct target target;
+        struct lease lease;
+        char text[64];
+
+        g_snprintf(text, sizeof text, "node%d::%d", g_rand_int_range(random, 0, N_NODES), g_rand_int_range(random, 0, N_GPUS));
+        decisions++;
+        if (!target_from_str(text, strlen(text), &target, &why) || !placement_resolve(&p, &target, &spec, &lease, notes, &why)) {
+            refused++;
+        } else {
+            lease.task_id = decisions;
+            lease.epoch = ledger_next_epoch(ledger);
+            ledger_grant(ledger, &lease, "train", false);
+            held[n_held++] = lease;
+        }
+        if (n_held > N_NODES * N_GPUS / 2) {
+            unsigned i = (unsigned)g_rand_int_range(random, 0, (int)n_held);
+            ledger_release(ledger, held[i].task_id, held[i].epoch);
+            held[i] = held[--n_held];
+        }
+    }
+    printf("{\"name\":\"ledger_decisions_per_s\",\"value\":%.0f,\"refused_share\":%.2f,\"goal\":100000}\n",
+           decisions * 1000.0 / (double)(clock_mono_ms() - begin_ms), (double)refused / decisions);
+    ledger_check(ledger);
+    ledger_free(ledger);
+    cluster_free(cluster);
+    return 0;
+}
