@@ -1,56 +1,80 @@
 #pragma once
-/* The tasks of this node, from the lease to the evidence of its release. The executor owns the lease files (the second
- * key of R1) and drives engine and GPU monitor through seams, so that tests and the simulator can stand in for them. It
- * never blocks but for small durable writes of its own state.
- *
- * Every call is idempotent by (task id, epoch). What becomes of a task is told by reports (docs/protocol.md): at each
- * change through `report`, all of it by executor_reports. */
+/* Runs this node's tasks: from a lease to its proven release. Decide, record, act (R5): the lease file is durable before
+ * anything happens, the result is durable before the container is removed, and both are there until the host has
+ * acknowledged. Every step may be repeated after a crash; docs/protocol.md says what the host sees of it.
+ * While the engine is away nothing is concluded about any task. All calls are made on the loop's thread. */
 
 #include <glib.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <uv.h>
 
-#include "base/config.h"
+#include "engine/engine.h"
+#include "gpu/gpu_monitor.h"
+#include "model/lease.h"
 #include "model/task.h"
 
 struct executor;
-struct engine;
-struct gpu_monitor;
+struct lease_files;
 struct log_store;
+struct node_facts;
 
-struct executor_deps {
-    uv_loop_t *loop;
-    const struct config *config; /* runner_config.h */
-    struct engine *engine;       /* borrowed, like the rest */
-    struct gpu_monitor *gpus;
-    struct log_store *logs;
-    const char *node_name;
-    /* A task's state changed. Borrowed report. Never called from within an executor_* call but executor_start/stop. */
-    void (*report)(void *user, const struct task_report *report);
-    /* A task ended or its output grew: for those who follow its log. */
-    void (*output_changed)(void *user, uint32_t task_id);
+/* The settings that matter here; strings and lists are copied. */
+struct executor_config {
+    const char *node;
+    const char *cluster_id;    /* "" before the node has ever joined */
+    const char *default_image; /* "": tasks must name one */
+    const char *network;
+    const char *working_dir; /* "": the image's */
+    char *const *allowed_mounts;
+    bool may_pull;
+    enum engine_injection injection;
+    int64_t shm_bytes, memlock, log_max_bytes;
+    int64_t stop_grace_ms, drain_timeout_ms;
+    int64_t retry_ms; /* between two attempts while the engine is away, or a disk is full; 0: 1 s */
+};
+
+/* What the executor needs to know of GPUs: the monitor, or a stand-in in tests. */
+struct executor_gpus {
+    struct gpu_check_call *(*check)(void *user, const char *const *uuids, size_t n, gpu_check_cb *on_done, void *arg);
+    void (*check_cancel)(struct gpu_check_call *call);
+    void (*set_leased)(void *user, const char *uuid, bool leased);
+    bool (*minor_of)(void *user, const char *uuid, int *ret_minor); /* false: not known */
+    bool (*minors_visible)(pid_t pid, GArray **ret_minors, GError **error);
     void *user;
 };
 
-/* Reads the lease files and restores what they say; executor_reports is complete from then on. Reconciling with the
- * containers that really run begins by itself as soon as the engine answers. NULL with KR_ERROR_IO, KR_ERROR_STORAGE. */
-struct executor *executor_new(const struct executor_deps *deps, GError **error);
-/* Containers run on. */
+struct executor_handlers {
+    void (*on_report)(void *user, const struct task_report *report); /* borrowed; tell the host if it listens */
+    void (*on_output)(void *user, uint32_t task_id);                 /* its log files grew or are complete */
+};
+
+/* Everything given outlives the executor. Reads nothing yet. */
+struct executor *executor_new(uv_loop_t *loop, const struct executor_config *config, struct engine *engine,
+                              const struct executor_gpus *gpus, const struct node_facts *facts,
+                              struct lease_files *leases, struct log_store *logs,
+                              const struct executor_handlers *handlers, void *user);
+/* Stops looking; tasks run on. The loop must run once more. */
 void executor_free(struct executor *executor);
 
-/* From welcome; labels containers. Before it, what was stored last. */
-void executor_set_cluster(struct executor *executor, const char *cluster_id);
+/* Recovery, in two verbs: what was recorded, then what really runs. restore is called once, first. */
+bool executor_restore(struct executor *executor, GError **error);
+/* Until the engine has answered once, nothing is started and nothing concluded. */
+void executor_reconcile(struct executor *executor);
 
-/* Takes spec. The answer is a report. */
-void executor_start(struct executor *executor, const struct lease *lease, struct task_spec *spec);
+void executor_set_cluster(struct executor *executor, const char *cluster_id);
+void executor_set_injection(struct executor *executor, enum engine_injection injection);
+
+/* The host's words. Each is idempotent by (task id, epoch) and answered by reports. */
+void executor_start(struct executor *executor, const struct lease *lease, const struct task_spec *spec);
 void executor_stop(struct executor *executor, uint32_t task_id, int64_t epoch);
 void executor_ack(struct executor *executor, uint32_t task_id, int64_t epoch);
 
-/* Every task with a lease file: its report plus member "lease". New reference to an array. */
-json_t *executor_reports(const struct executor *executor);
-/* Ids of tasks that have not ended. New reference to an array. */
-json_t *executor_running(const struct executor *executor);
-/* false once all output of the task is in the log store (also for tasks that are not known here). */
-bool executor_output_may_grow(const struct executor *executor, uint32_t task_id);
+/* One report for each lease on this node, for hello; the array owns them. */
+GPtrArray *executor_reports(const struct executor *executor);
+/* Task ids of the leases on this node, and whether output of a task may still come. */
+bool executor_has_output_coming(const struct executor *executor, uint32_t task_id);
+int executor_count(const struct executor *executor);
+/* True when the last attempt to write a lease file failed: the disk is worth a test. */
+bool executor_suspects_disk(const struct executor *executor);

@@ -1,29 +1,34 @@
 #pragma once
-/* Serves log_open of the host from the log store: pieces within the reader's credit, following a task while it runs. */
+/* Serves the tasks' output over the link (protocol.md, "Logs"): each stream sends as much as its reader has given credit
+ * for and as the link takes without growing its queue. No sockets in here. */
 
-#include <jansson.h>
-#include <stddef.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-#include "runner/log_store.h"
+#include "engine/engine.h"
 
 struct log_server;
+struct log_store;
 
-struct log_server_deps {
-    struct log_store *logs;
-    bool (*may_grow)(void *user, uint32_t task_id); /* the task's output is not complete yet */
-    void (*send_text)(void *user, json_t *message); /* takes the reference */
-    void (*send_binary)(void *user, const void *bytes, size_t len);
-    void *user;
+struct log_server_ops {
+    /* One message of at most WIRE_MAX_BINARY_BYTES: the stream's id and bytes. false: the link is gone, all streams end. */
+    bool (*send)(void *user, const void *bytes, size_t len);
+    void (*end)(void *user, uint32_t stream, const char *error); /* error may be NULL */
+    bool (*is_congested)(void *user); /* then log_server_drained is called some time later */
+    bool (*is_live)(void *user, uint32_t task_id); /* more output may come */
 };
 
-struct log_server *log_server_new(const struct log_server_deps *deps);
+/* `store` and `ops` outlive the server. */
+struct log_server *log_server_new(struct log_store *store, const struct log_server_ops *ops, void *user);
 void log_server_free(struct log_server *server);
 
-/* The host's messages; wrong ones are answered by log_end with an error, or ignored when they name no stream. */
-void log_server_open(struct log_server *server, const json_t *message);
-void log_server_credit(struct log_server *server, const json_t *message);
-void log_server_close(struct log_server *server, const json_t *message);
-/* The connection is gone: so are its streams. */
+void log_server_open(struct log_server *server, uint32_t stream, uint32_t task_id, enum engine_stream which,
+                     int64_t offset, bool follow);
+void log_server_credit(struct log_server *server, uint32_t stream, int64_t bytes);
+void log_server_close(struct log_server *server, uint32_t stream);
+/* A task's output grew or ended. */
+void log_server_poke(struct log_server *server, uint32_t task_id);
+void log_server_drained(struct log_server *server);
+/* The link is down: all streams are forgotten. */
 void log_server_reset(struct log_server *server);
-/* The task's output grew, or is complete. */
-void log_server_wake(struct log_server *server, uint32_t task_id);

@@ -2,179 +2,326 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/error.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/units.h"
 
-/* A task that may still write. */
-struct open_log {
-    int fd[LOG_STREAM_COUNT];
-    int64_t size[LOG_STREAM_COUNT];
-    int64_t dropped[LOG_STREAM_COUNT];
-    bool was_told; /* the daemon's log has a line about the first failure */
-};
+enum { POS_BYTES = 512 };
 
 struct log_store {
     char *folder;
     int64_t max_bytes;
-    int keep_tasks;
-    GHashTable *open; /* task id -> open_log */
 };
 
-static const char *const suffixes[LOG_STREAM_COUNT] = {"out", "err"};
+struct stream_state {
+    int fd; /* -1: not made yet */
+    /* as written down in ID.pos */
+    int64_t last_ns, last_count; /* entries that carry last_ns */
+    int64_t len, dropped;
+    /* of the present replay */
+    bool is_replaying;
+    int64_t replay_ns, replay_skip;
+};
 
-static void open_log_free(gpointer data) {
-    struct open_log *log = data;
+struct log_writer {
+    struct log_store *store;
+    uint32_t task_id;
+    int64_t epoch;
+    int pos_fd;
+    struct stream_state streams[2]; /* ENGINE_STDOUT - 1, ENGINE_STDERR - 1 */
+    /* the entry under way */
+    enum engine_stream stream;
+    bool is_skipped;
+    int64_t entry_ns, entry_len, entry_dropped; /* len of the file before and bytes dropped of it */
+    int write_errno; /* of the first write that failed */
+};
 
-    for (int i = 0; i < LOG_STREAM_COUNT; i++)
-        fd_cleanup(&log->fd[i]);
-    g_free(log);
+static const char *const suffixes[] = {"stdout", "stderr"};
+
+static char *path_of(const struct log_store *store, uint32_t task_id, const char *suffix) {
+    return g_strdup_printf("%s/%u.%s", store->folder, task_id, suffix);
 }
 
-struct log_store *log_store_new(const char *folder, int64_t max_bytes, int keep_tasks, GError **error) {
-    struct log_store *store;
+struct log_store *log_store_new(const char *state_dir, int64_t max_bytes, GError **error) {
+    struct log_store *store = g_new0(struct log_store, 1);
 
-    if (!fs_mkdir_p(folder, 0700, error))
-        return NULL;
-    store = g_new0(struct log_store, 1);
-    store->folder = g_strdup(folder);
+    store->folder = g_build_filename(state_dir, "logs", NULL);
     store->max_bytes = max_bytes;
-    store->keep_tasks = keep_tasks;
-    store->open = g_hash_table_new_full(NULL, NULL, NULL, open_log_free);
-    return store;
+    if (fs_mkdir_p(store->folder, 0700, error))
+        return store;
+    log_store_free(store);
+    return NULL;
 }
 
 void log_store_free(struct log_store *store) {
     if (!store)
         return;
-    g_hash_table_unref(store->open);
     g_free(store->folder);
     g_free(store);
 }
 
-static char *path_of(const struct log_store *store, uint32_t task_id, enum log_stream stream) {
-    return g_strdup_printf("%s/%u.%s", store->folder, task_id, suffixes[stream]);
+/* ---- how far we are ---- */
+
+static bool read_pos(struct log_writer *w) {
+    struct stream_state *a = &w->streams[0], *b = &w->streams[1];
+    char text[POS_BYTES + 1] = "";
+    ssize_t n = pread(w->pos_fd, text, POS_BYTES, 0);
+    int64_t epoch;
+    int fields = n <= 0 ? 0
+                        : sscanf(text, "1 %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64
+                                       " %" SCNd64 " %" SCNd64, &epoch, &a->last_ns, &a->last_count, &a->len, &a->dropped,
+                                 &b->last_ns, &b->last_count, &b->len, &b->dropped);
+
+    return fields == 9 && epoch == w->epoch && a->len >= 0 && b->len >= 0;
 }
 
-static void open_stream(struct log_store *store, struct open_log *log, uint32_t task_id, enum log_stream stream) {
-    g_autofree char *path = path_of(store, task_id, stream);
-    struct stat st;
+/* In place and of fixed width: a process that dies leaves the old or the new. */
+static void write_pos(struct log_writer *w) {
+    const struct stream_state *a = &w->streams[0], *b = &w->streams[1];
+    char text[POS_BYTES];
+    int n = g_snprintf(text, sizeof text,
+                       "1 %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64
+                       " %020" PRId64 " %020" PRId64 " %020" PRId64 "\n", w->epoch, a->last_ns, a->last_count, a->len,
+                       a->dropped, b->last_ns, b->last_count, b->len, b->dropped);
 
-    log->fd[stream] = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log->fd[stream] >= 0 && fstat(log->fd[stream], &st) == 0)
-        log->size[stream] = st.st_size;
+    if (w->pos_fd >= 0 && pwrite(w->pos_fd, text, (size_t)n, 0) != n)
+        log_debug("cannot write down the position of task %u's output: %s", w->task_id, g_strerror(errno));
 }
 
-static struct open_log *get_open(struct log_store *store, uint32_t task_id) {
-    struct open_log *log = g_hash_table_lookup(store->open, GUINT_TO_POINTER(task_id));
+/* Cuts the file back to what was written down; false when it is shorter than that. */
+static bool cut_back(struct log_writer *w, int index) {
+    g_autofree char *path = path_of(w->store, w->task_id, suffixes[index]);
+    struct stat status;
 
-    if (log)
-        return log;
-    log = g_new0(struct open_log, 1);
-    for (int i = 0; i < LOG_STREAM_COUNT; i++)
-        open_stream(store, log, task_id, (enum log_stream)i);
-    g_hash_table_insert(store->open, GUINT_TO_POINTER(task_id), log);
-    return log;
+    if (stat(path, &status) < 0)
+        return w->streams[index].len == 0;
+    return status.st_size >= w->streams[index].len && truncate(path, w->streams[index].len) == 0;
 }
 
-void log_store_create(struct log_store *store, uint32_t task_id) { get_open(store, task_id); }
-
-/* What the file takes of len bytes: all of it, a part when the disk is full. */
-static size_t write_some(int fd, const char *bytes, size_t len) {
-    size_t done = 0;
-
-    while (fd >= 0 && done < len) {
-        ssize_t n = write(fd, bytes + done, len - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        done += (size_t)n;
+static void start_over(struct log_writer *w) {
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *path = path_of(w->store, w->task_id, suffixes[i]);
+        unlink(path);
+        w->streams[i] = (struct stream_state){.fd = -1};
     }
-    return done;
+    write_pos(w);
 }
 
-void log_store_append(struct log_store *store, uint32_t task_id, enum log_stream stream, const void *bytes, size_t len) {
-    struct open_log *log = get_open(store, task_id);
-    size_t room = (size_t)MAX(store->max_bytes - log->size[stream], 0);
-    size_t wanted = MIN(len, room);
-    /* after a loss nothing more is stored: the bytes of a log have no holes */
-    size_t done = log->dropped[stream] > 0 ? 0 : write_some(log->fd[stream], bytes, wanted);
+struct log_writer *log_writer_open(struct log_store *store, uint32_t task_id, int64_t epoch) {
+    struct log_writer *w = g_new0(struct log_writer, 1);
+    g_autofree char *path = path_of(store, task_id, "pos");
 
-    log->size[stream] += (int64_t)done;
-    log->dropped[stream] += (int64_t)(len - done);
-    if (done < wanted && !log->was_told) {
-        log->was_told = true;
-        log_warning("task %u: its output cannot be stored any more: %s", task_id, g_strerror(errno));
+    w->store = store;
+    w->task_id = task_id;
+    w->epoch = epoch;
+    w->streams[0].fd = w->streams[1].fd = -1;
+    w->pos_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (w->pos_fd < 0)
+        w->write_errno = errno;
+    if (w->pos_fd < 0 || !read_pos(w) || !cut_back(w, 0) || !cut_back(w, 1))
+        start_over(w);
+    return w;
+}
+
+void log_writer_close(struct log_writer *w) {
+    if (!w)
+        return;
+    write_pos(w);
+    fd_cleanup(&w->pos_fd);
+    fd_cleanup(&w->streams[0].fd);
+    fd_cleanup(&w->streams[1].fd);
+    g_free(w);
+}
+
+int64_t log_writer_since_ns(struct log_writer *w) {
+    for (int i = 0; i < 2; i++) {
+        struct stream_state *s = &w->streams[i];
+        s->is_replaying = s->last_ns > 0;
+        s->replay_ns = s->last_ns;
+        s->replay_skip = s->last_count;
     }
+    w->stream = 0;
+    return MIN(w->streams[0].last_ns, w->streams[1].last_ns);
 }
 
-int64_t log_store_size(const struct log_store *store, uint32_t task_id, enum log_stream stream) {
-    const struct open_log *log = g_hash_table_lookup(store->open, GUINT_TO_POINTER(task_id));
-    g_autofree char *path = path_of(store, task_id, stream);
-    struct stat st;
+/* ---- entries ---- */
 
-    if (log)
-        return log->size[stream];
-    return stat(path, &st) == 0 ? st.st_size : 0;
+/* Is this entry one that we have from before? */
+static bool is_known(struct stream_state *s, int64_t time_ns) {
+    if (!s->is_replaying)
+        return false;
+    if (time_ns < s->replay_ns)
+        return true;
+    if (time_ns == s->replay_ns && s->replay_skip > 0) {
+        s->replay_skip--;
+        return true;
+    }
+    s->is_replaying = false;
+    return false;
 }
 
-static int by_number(gconstpointer a, gconstpointer b) {
-    guint left = GPOINTER_TO_UINT(*(const gpointer *)a), right = GPOINTER_TO_UINT(*(const gpointer *)b);
+void log_writer_entry(struct log_writer *w, enum engine_stream stream, int64_t time_ns) {
+    struct stream_state *s = &w->streams[stream - 1];
 
-    return left < right ? -1 : left > right;
+    w->stream = stream;
+    w->entry_ns = time_ns;
+    w->entry_len = s->len;
+    w->entry_dropped = 0;
+    w->is_skipped = is_known(s, time_ns);
 }
 
-/* Removes the oldest finished logs beyond keep_tasks. */
-static void remove_old(struct log_store *store) {
-    g_autoptr(GPtrArray) finished = g_ptr_array_new();
+static size_t store_bytes(struct log_writer *w, struct stream_state *s, const char *bytes, size_t len) {
+    g_autofree char *path = NULL;
+    ssize_t n;
+
+    if (s->fd < 0) {
+        path = path_of(w->store, w->task_id, suffixes[w->stream - 1]);
+        s->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    do
+        n = s->fd < 0 ? -1 : pwrite(s->fd, bytes, len, w->entry_len);
+    while (n < 0 && errno == EINTR);
+    if (n < (ssize_t)len && !w->write_errno)
+        w->write_errno = n < 0 ? errno : ENOSPC;
+    return n < 0 ? 0 : (size_t)n;
+}
+
+void log_writer_bytes(struct log_writer *w, const char *bytes, size_t len) {
+    struct stream_state *s = &w->streams[w->stream - 1];
+    size_t room = (size_t)MAX(w->store->max_bytes - w->entry_len, 0), stored = 0;
+
+    if (w->is_skipped)
+        return;
+    if (s->dropped == 0 && w->entry_dropped == 0 && room > 0) /* one gap, at the end */
+        stored = store_bytes(w, s, bytes, MIN(len, room));
+    w->entry_len += (int64_t)stored;
+    w->entry_dropped += (int64_t)(len - stored);
+}
+
+void log_writer_entry_end(struct log_writer *w) {
+    struct stream_state *s = &w->streams[w->stream - 1];
+
+    if (w->is_skipped)
+        return;
+    s->last_count = w->entry_ns == s->last_ns ? s->last_count + 1 : 1;
+    s->last_ns = w->entry_ns;
+    s->len = w->entry_len;
+    s->dropped += w->entry_dropped;
+}
+
+void log_writer_batch(struct log_writer *w) { write_pos(w); }
+
+static void add_note(struct log_writer *w, enum engine_stream stream, const char *text) {
+    struct stream_state *s = &w->streams[stream - 1];
+
+    w->stream = stream;
+    w->entry_len = s->len;
+    store_bytes(w, s, text, strlen(text)); /* not counted: it is written anew if the end is read again */
+}
+
+void log_writer_finish(struct log_writer *w, const char *lost) {
+    for (int i = 0; i < 2; i++) {
+        char size[UNITS_TEXT_BYTES];
+        const char *why = w->write_errno ? g_strerror(w->write_errno) : "the limit of the node is reached";
+        g_autofree char *text = NULL;
+
+        units_bytes_to_str(w->streams[i].dropped, size);
+        if (w->streams[i].dropped > 0)
+            text = g_strdup_printf("\n[kohakuriver: %" PRId64 " bytes (%s) of output are not stored: %s]\n",
+                                   w->streams[i].dropped, size, why);
+        else if (lost && i == 1)
+            text = g_strdup_printf("\n[kohakuriver: the end of the output may be missing: %s]\n", lost);
+        if (text)
+            add_note(w, (enum engine_stream)(i + 1), text);
+    }
+    write_pos(w);
+}
+
+/* ---- reading ---- */
+
+int log_store_open(const struct log_store *store, uint32_t task_id, enum engine_stream stream) {
+    g_autofree char *path = path_of(store, task_id, suffixes[stream - 1]);
+
+    return open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+bool log_store_knows(const struct log_store *store, uint32_t task_id) {
+    g_autofree char *path = path_of(store, task_id, "pos");
+
+    return access(path, F_OK) == 0;
+}
+
+/* ---- retention ---- */
+
+struct kept {
+    uint32_t task_id;
+    int64_t bytes, changed_s;
+};
+
+static int oldest_first(const void *a, const void *b) {
+    const struct kept *x = a, *y = b;
+
+    return x->changed_s != y->changed_s ? (x->changed_s < y->changed_s ? -1 : 1)
+                                        : (x->task_id > y->task_id) - (x->task_id < y->task_id);
+}
+
+static int64_t size_of(const struct log_store *store, uint32_t task_id, const char *suffix, int64_t *changed_s) {
+    g_autofree char *path = path_of(store, task_id, suffix);
+    struct stat status;
+
+    if (stat(path, &status) < 0)
+        return 0;
+    *changed_s = MAX(*changed_s, (int64_t)status.st_mtime);
+    return status.st_size;
+}
+
+static GArray *list_kept(const struct log_store *store, int64_t *ret_bytes) {
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct kept));
     g_autoptr(GDir) dir = g_dir_open(store->folder, 0, NULL);
     const char *name;
 
+    *ret_bytes = 0;
     while (dir && (name = g_dir_read_name(dir))) {
-        guint id = (guint)strtoul(name, NULL, 10);
-        if (g_str_has_suffix(name, ".out") && id > 0 && !g_hash_table_contains(store->open, GUINT_TO_POINTER(id)))
-            g_ptr_array_add(finished, GUINT_TO_POINTER(id));
+        struct kept kept = {.task_id = (uint32_t)g_ascii_strtoull(name, NULL, 10)};
+        if (!g_str_has_suffix(name, ".pos"))
+            continue;
+        kept.bytes = size_of(store, kept.task_id, "pos", &kept.changed_s);
+        kept.bytes += size_of(store, kept.task_id, "stdout", &kept.changed_s);
+        kept.bytes += size_of(store, kept.task_id, "stderr", &kept.changed_s);
+        *ret_bytes += kept.bytes;
+        g_array_append_val(list, kept);
     }
-    g_ptr_array_sort(finished, by_number);
-    for (guint i = 0; i + (guint)store->keep_tasks < finished->len; i++)
-        for (int stream = 0; stream < LOG_STREAM_COUNT; stream++) {
-            g_autofree char *path = path_of(store, GPOINTER_TO_UINT(finished->pdata[i]), (enum log_stream)stream);
-            unlink(path);
-        }
+    g_array_sort(list, oldest_first);
+    return list;
 }
 
-void log_store_finish(struct log_store *store, uint32_t task_id) {
-    struct open_log *log = g_hash_table_lookup(store->open, GUINT_TO_POINTER(task_id));
+static void remove_task(const struct log_store *store, uint32_t task_id) {
+    static const char *const all[] = {"stdout", "stderr", "pos"}; /* pos last: it is what list_kept finds */
 
-    if (!log)
-        return;
-    for (int i = 0; i < LOG_STREAM_COUNT; i++) {
-        g_autofree char *line = g_strdup_printf(
-            "\n[kohakuriver: %" G_GINT64_FORMAT " more bytes were not stored; the limit is %" G_GINT64_FORMAT " bytes per stream]\n",
-            log->dropped[i], store->max_bytes);
-        if (log->dropped[i] > 0)
-            write_some(log->fd[i], line, strlen(line));
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        g_autofree char *path = path_of(store, task_id, all[i]);
+        unlink(path);
     }
-    g_hash_table_remove(store->open, GUINT_TO_POINTER(task_id));
-    remove_old(store);
 }
 
-bool log_store_read(struct log_store *store, uint32_t task_id, enum log_stream stream, int64_t offset, void *buf,
-                    size_t len, size_t *ret_n, GError **error) {
-    g_autofree char *path = path_of(store, task_id, stream);
-    _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    ssize_t n;
+void log_store_prune(struct log_store *store, int64_t keep_tasks, int64_t keep_bytes,
+                     bool (*is_live)(void *user, uint32_t task_id), void *user) {
+    int64_t bytes;
+    g_autoptr(GArray) list = list_kept(store, &bytes);
+    int64_t tasks = list->len;
 
-    if (fd < 0 && errno == ENOENT)
-        return kr_fail(error, NOT_FOUND, "task %u has no log on this node (it never ran, or the log was removed)", task_id);
-    if (fd < 0 || (n = pread(fd, buf, len, offset)) < 0)
-        return fs_fail_errno(error, errno, "read", path);
-    *ret_n = (size_t)n;
-    return true;
+    for (guint i = 0; i < list->len && (tasks > keep_tasks || bytes > keep_bytes); i++) {
+        const struct kept *kept = &g_array_index(list, struct kept, i);
+        if (is_live(user, kept->task_id))
+            continue;
+        remove_task(store, kept->task_id);
+        tasks--;
+        bytes -= kept->bytes;
+    }
 }

@@ -1,31 +1,43 @@
 #pragma once
-/* What tasks wrote: one file per task and stream in the runner's state folder, byte for byte, bounded in size. A full
- * file or disk never stops a task: what does not fit is counted and told at the end of the log. Old logs are removed
- * when there are more than a set number of them. */
+/* The tasks' output on this node: logs/ID.stdout, logs/ID.stderr, and logs/ID.pos, which says how far the engine's own
+ * record has been taken over: for each stream the time stamp of the last entry, how many entries carry that stamp, and the file's
+ * length. After a crash the files are cut back to that and the engine is asked for everything since: nothing
+ * twice, nothing missing, as long as the engine still has it and its clock does not go back.
+ * Each file is bounded: what comes beyond the limit, or does not fit on the disk, is counted and not stored, and a
+ * last line says so. Bytes are stored as they are. Blocking writes to the page cache, no fsync. */
 
 #include <glib.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
+#include "engine/engine.h"
+
 struct log_store;
+struct log_writer;
 
-enum log_stream { LOG_STDOUT = 0, LOG_STDERR = 1, LOG_STREAM_COUNT };
-
-/* `folder` is made when missing. max_bytes per stream; keep_tasks finished tasks keep their logs. */
-struct log_store *log_store_new(const char *folder, int64_t max_bytes, int keep_tasks, GError **error);
+/* Makes the folder. NULL with KR_ERROR_IO or _STORAGE. */
+struct log_store *log_store_new(const char *state_dir, int64_t max_bytes, GError **error);
 void log_store_free(struct log_store *store);
 
-/* Makes the (empty) files, so that a task without output has a log too. */
-void log_store_create(struct log_store *store, uint32_t task_id);
-/* Appends. A write that fails is remembered as dropped bytes and logged once per task. */
-void log_store_append(struct log_store *store, uint32_t task_id, enum log_stream stream, const void *bytes, size_t len);
-/* Bytes stored of one stream. After a restart the executor reads the engine's log from its beginning and skips that
- * many: nothing is lost, nothing comes twice. */
-int64_t log_store_size(const struct log_store *store, uint32_t task_id, enum log_stream stream);
-/* The task is over: a line about dropped bytes is added where there are any; files are closed; old logs go. */
-void log_store_finish(struct log_store *store, uint32_t task_id);
+/* Begins or, for the same epoch, goes on. An older epoch's output is dropped. Never NULL: when files cannot be made the
+ * writer counts what it could not store. */
+struct log_writer *log_writer_open(struct log_store *store, uint32_t task_id, int64_t epoch);
+/* Writes down how far we are and lets go. */
+void log_writer_close(struct log_writer *writer);
+/* Ask the engine for entries from here on. Also begins the replay: what is known already is passed over. */
+int64_t log_writer_since_ns(struct log_writer *writer);
+void log_writer_entry(struct log_writer *writer, enum engine_stream stream, int64_t time_ns);
+void log_writer_bytes(struct log_writer *writer, const char *bytes, size_t len);
+void log_writer_entry_end(struct log_writer *writer);
+void log_writer_batch(struct log_writer *writer);
+/* No more will come: adds the line that says what is missing, if something is. `lost` NULL, or why the end is missing. */
+void log_writer_finish(struct log_writer *writer, const char *lost);
 
-/* Reads up to len bytes at offset; *ret_n 0 at the end. KR_ERROR_NOT_FOUND when there is no log (any more). */
-bool log_store_read(struct log_store *store, uint32_t task_id, enum log_stream stream, int64_t offset, void *buf,
-                    size_t len, size_t *ret_n, GError **error);
+/* An open file to read, O_CLOEXEC, the caller's; -1 when the stream has no bytes (yet). */
+int log_store_open(const struct log_store *store, uint32_t task_id, enum engine_stream stream);
+/* Was there ever output, or an attempt at it, of this task? */
+bool log_store_knows(const struct log_store *store, uint32_t task_id);
+
+/* Removes the oldest until at most keep_tasks tasks and keep_bytes are there; tasks for which is_live is true stay. */
+void log_store_prune(struct log_store *store, int64_t keep_tasks, int64_t keep_bytes,
+                     bool (*is_live)(void *user, uint32_t task_id), void *user);

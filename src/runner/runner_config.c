@@ -1,46 +1,72 @@
 #include "runner/runner_config.h"
 
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "engine/engine.h"
+#include "model/node.h"
+#include "model/target.h"
+
+enum { MINUTE_MS = 60 * 1000, HOUR_MS = 60 * MINUTE_MS };
+#define GIB ((int64_t)1 << 30)
+#define MIB ((int64_t)1 << 20)
+
+/* clang-format off */
 const struct config_key runner_config_keys[] = {
-    {.name = "node_name", .type = CONFIG_STRING, .fallback = "",
-     .help = "name of this node in the cluster; empty: the machine's hostname"},
-    {.name = "host_url", .type = CONFIG_STRING, .fallback = "http://127.0.0.1:8000",
-     .help = "where the host is; https:// through a proxy works too"},
-    {.name = "state_dir", .type = CONFIG_PATH, .fallback = "/var/lib/kohakuriver/runner",
-     .help = "folder of lease files, logs and the credential; made when missing"},
-    {.name = "join_token_file", .type = CONFIG_PATH, .fallback = "/etc/kohakuriver/join-token",
-     .help = "file with the host's join token, needed the first time only"},
-    {.name = "docker_socket", .type = CONFIG_PATH, .fallback = "/var/run/docker.sock",
-     .help = "socket of the Docker Engine"},
-    {.name = "default_image", .type = CONFIG_STRING, .fallback = "python:3-slim",
-     .help = "image of tasks that name none"},
-    {.name = "pull_policy", .type = CONFIG_CHOICE, .fallback = "missing", .choices = "missing|never",
-     .help = "whether an image that is not there is pulled"},
-    {.name = "gpu_injection", .type = CONFIG_CHOICE, .fallback = "auto", .choices = "auto|nvidia|cdi",
-     .help = "how GPUs get into containers: the nvidia hook, CDI device names, or what the engine offers"},
-    {.name = "network", .type = CONFIG_STRING, .fallback = "bridge", .help = "Docker network mode of tasks"},
-    {.name = "workdir", .type = CONFIG_PATH, .fallback = "", .help = "working directory in containers; empty: the image's"},
-    {.name = "allowed_mounts", .type = CONFIG_LIST, .fallback = "/home;/data;/mnt;/srv;/scratch;/shared",
-     .help = "folders of this node that tasks may mount, and what lies below"},
-    {.name = "shm_bytes", .type = CONFIG_BYTES, .fallback = "1G", .min = 65536, .max = INT64_C(1) << 50,
-     .help = "size of /dev/shm in containers"},
-    {.name = "memlock", .type = CONFIG_CHOICE, .fallback = "unlimited", .choices = "unlimited|default",
-     .help = "memlock limit of tasks; unlimited is used when the runner may grant it"},
-    {.name = "stop_grace_ms", .type = CONFIG_INT, .fallback = "10000", .min = 0, .max = 3600000,
-     .help = "time between SIGTERM and SIGKILL"},
-    {.name = "drain_timeout_ms", .type = CONFIG_INT, .fallback = "10000", .min = 0, .max = 3600000,
-     .help = "how long an ended task waits for its cards to be clean before it is reported as still holding them"},
-    {.name = "log_max_bytes", .type = CONFIG_BYTES, .fallback = "64M", .min = 4096, .max = INT64_C(1) << 40,
-     .help = "what is kept of each of a task's stdout and stderr"},
-    {.name = "log_keep_tasks", .type = CONFIG_INT, .fallback = "1000", .min = 0, .max = 1000000,
-     .help = "how many ended tasks keep their logs"},
-    {.name = "sysfs_root", .type = CONFIG_PATH, .fallback = "/",
-     .help = "root under which sys/ is read; another one simulates a machine"},
-    {.name = "nvml_library", .type = CONFIG_STRING, .fallback = "libnvidia-ml.so.1", .help = "NVML, by name or path"},
-    {.name = "gpu_interval_ms", .type = CONFIG_INT, .fallback = "1000", .min = 50, .max = 600000,
-     .help = "time between two looks at the GPUs"},
-    {.name = "gpu_deadline_ms", .type = CONFIG_INT, .fallback = "10000", .min = 100, .max = 600000,
-     .help = "a look that takes longer is given up: the GPUs are unknown until the next one succeeds"},
-    {.name = "log_level", .type = CONFIG_CHOICE, .fallback = "info", .choices = "error|warning|info|debug",
-     .help = "what is logged"},
-    {0},
+    {"node_name", CONFIG_STRING, "", 0, 0, NULL, "this node's name in the cluster; empty: the machine's host name"},
+    {"host_url", CONFIG_STRING, "http://127.0.0.1:8000", 0, 0, NULL, "where the host listens"},
+    {"state_dir", CONFIG_PATH, "/var/lib/kohakuriver/runner", 0, 0, NULL, "leases, credential, logs; one runner per folder"},
+    {"join_token_file", CONFIG_PATH, "/etc/kohakuriver/join-token", 0, 0, NULL, "the cluster's join token, as on the host"},
+    {"engine", CONFIG_CHOICE, "docker", 0, 0, "docker|simulated", "container engine; simulated runs nothing"},
+    {"docker_socket", CONFIG_PATH, "/var/run/docker.sock", 0, 0, NULL, "UNIX socket of the Docker Engine"},
+    {"sysfs_root", CONFIG_PATH, "/", 0, 0, NULL, "root of the sysfs to look for GPUs and NUMA nodes in (for tests)"},
+    {"nvml_library", CONFIG_STRING, "libnvidia-ml.so.1", 0, 0, NULL, "the NVIDIA management library, a name or a path"},
+    {"gpu_interval_ms", CONFIG_INT, "2000", 100, HOUR_MS, NULL, "between two looks at the GPUs"},
+    {"gpu_deadline_ms", CONFIG_INT, "10000", 100, HOUR_MS, NULL, "for one answer of the GPU driver; later is unknown"},
+    {"gpu_injection", CONFIG_CHOICE, "auto", 0, 0, "auto|nvidia|cdi", "how GPUs get into containers; auto: CDI where offered"},
+    {"heartbeat_ms", CONFIG_INT, "5000", 100, HOUR_MS, NULL, "between heartbeats, until the host says otherwise"},
+    {"default_image", CONFIG_STRING, "", 0, 0, NULL, "for tasks that name none; empty: they are refused"},
+    {"pull_policy", CONFIG_CHOICE, "missing", 0, 0, "missing|never", "whether an image that is not here is fetched"},
+    {"network", CONFIG_STRING, "bridge", 0, 0, NULL, "network of the containers: bridge, host, none or a name"},
+    {"working_dir", CONFIG_PATH, "", 0, 0, NULL, "of the containers; empty: as the image says"},
+    {"allowed_mounts", CONFIG_LIST, "", 0, 0, NULL, "folders that tasks may mount (and all below); empty: none"},
+    {"shm_bytes", CONFIG_BYTES, "8G", MIB, (int64_t)1 << 50, NULL, "upper limit of /dev/shm in a container"},
+    {"memlock", CONFIG_STRING, "auto", 0, 0, NULL, "lockable memory: auto, unlimited, default or a size"},
+    {"stop_grace_ms", CONFIG_INT, "10000", 0, HOUR_MS, NULL, "between SIGTERM and SIGKILL"},
+    {"drain_timeout_ms", CONFIG_INT, "30000", 0, HOUR_MS, NULL, "wait for a clean GPU before an end is reported as draining"},
+    {"log_max_bytes", CONFIG_BYTES, "64M", 64 * 1024, 1024 * GIB, NULL, "stored of each output stream of a task"},
+    {"log_keep_tasks", CONFIG_INT, "1000", 0, 1000000, NULL, "ended tasks whose output is kept"},
+    {"log_keep_bytes", CONFIG_BYTES, "4G", 0, 1024 * GIB, NULL, "of output kept of ended tasks"},
+    {"cpus_reserved", CONFIG_INT, "0", 0, NODE_MAX_CORES, NULL, "cores that tasks cannot have"},
+    {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
+    {NULL, 0, NULL, 0, 0, NULL, NULL},
 };
+/* clang-format on */
+
+char *runner_config_node_name(const struct config *config, GError **error) {
+    const char *set = config_str(config, "node_name");
+    const char *name = set[0] ? set : g_get_host_name();
+
+    if (node_name_check(name, strlen(name), error))
+        return g_strdup(name);
+    g_prefix_error(error, set[0] ? "node_name: " : "the host name cannot be this node's name, set node_name: ");
+    return NULL;
+}
+
+bool runner_config_memlock(const struct config *config, int64_t *ret_memlock, GError **error) {
+    const char *text = config_str(config, "memlock");
+    struct rlimit limit = {0};
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (strcmp(text, "auto") == 0)
+        *ret_memlock = limit.rlim_max == RLIM_INFINITY ? ENGINE_MEMLOCK_UNLIMITED : ENGINE_MEMLOCK_DEFAULT;
+    else if (strcmp(text, "unlimited") == 0)
+        *ret_memlock = ENGINE_MEMLOCK_UNLIMITED;
+    else if (strcmp(text, "default") == 0)
+        *ret_memlock = ENGINE_MEMLOCK_DEFAULT;
+    else if (!units_bytes_from_str(text, ret_memlock, NULL))
+        return kr_fail(error, USAGE, "memlock: \"%s\" is neither auto, unlimited, default nor a size", text);
+    return true;
+}

@@ -1,0 +1,312 @@
+/* The registry of this node's tasks: the host's words, admission, recovery. */
+
+#include "runner/executor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "runner/executor_internal.h"
+
+/* ---- life ---- */
+
+static void own_config(struct executor *x, const struct executor_config *config) {
+    x->config = *config;
+    x->config.node = g_strdup(config->node);
+    x->config.default_image = g_strdup(config->default_image);
+    x->config.network = g_strdup(config->network);
+    x->config.working_dir = g_strdup(config->working_dir);
+    x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
+    x->cluster_id = g_strdup(config->cluster_id);
+    x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);
+    if (!x->allowed_mounts)
+        x->allowed_mounts = g_new0(char *, 1);
+}
+
+struct executor *executor_new(uv_loop_t *loop, const struct executor_config *config, struct engine *engine,
+                              const struct executor_gpus *gpus, const struct node_facts *facts,
+                              struct lease_files *leases, struct log_store *logs,
+                              const struct executor_handlers *handlers, void *user) {
+    struct executor *x = g_new0(struct executor, 1);
+
+    own_config(x, config);
+    x->loop = loop;
+    x->engine = engine;
+    x->gpus = *gpus;
+    x->facts = facts;
+    x->leases = leases;
+    x->logs = logs;
+    x->handlers = *handlers;
+    x->user = user;
+    x->executions = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)execution_free);
+    uv_timer_init(loop, &x->reconcile_timer);
+    x->reconcile_timer.data = x;
+    return x;
+}
+
+static void on_timer_closed(uv_handle_t *handle) { g_free(handle->data); }
+
+void executor_free(struct executor *x) {
+    if (!x)
+        return;
+    engine_call_cancel(g_steal_pointer(&x->reconcile_call));
+    g_hash_table_unref(x->executions);
+    g_free((char *)x->config.node);
+    g_free((char *)x->config.default_image);
+    g_free((char *)x->config.network);
+    g_free((char *)x->config.working_dir);
+    g_free(x->cluster_id);
+    g_strfreev(x->allowed_mounts);
+    uv_close((uv_handle_t *)&x->reconcile_timer, on_timer_closed);
+}
+
+void executor_set_cluster(struct executor *x, const char *cluster_id) {
+    g_free(x->cluster_id);
+    x->cluster_id = g_strdup(cluster_id);
+}
+
+void executor_set_injection(struct executor *x, enum engine_injection injection) { x->config.injection = injection; }
+
+static struct execution *find(const struct executor *x, uint32_t task_id) {
+    return g_hash_table_lookup(x->executions, GUINT_TO_POINTER(task_id));
+}
+
+static struct execution *add(struct executor *x, struct lease_file *file) {
+    uint32_t task_id = file->lease.task_id;
+    struct execution *ex = execution_new(x, file);
+
+    g_hash_table_insert(x->executions, GUINT_TO_POINTER(task_id), ex);
+    return ex;
+}
+
+/* ---- recovery ---- */
+
+bool executor_restore(struct executor *x, GError **error) {
+    g_autoptr(GPtrArray) files = lease_files_load(x->leases, error);
+
+    if (!files)
+        return false;
+    for (guint i = 0; i < files->len; i++) {
+        struct lease_file *file = files->pdata[i];
+        bool has_ended = file->phase == LEASE_ENDED;
+        struct execution *ex = add(x, file);
+
+        log_info("task %u: found a lease of an earlier life (%s)", ex->file.lease.task_id,
+                 has_ended ? "it had ended" : "it had not ended");
+        if (has_ended) { /* the end may have been told before: it is not taken back */
+            ex->is_overdue = ex->may_have_container = ex->is_output_done = true;
+            ex->holding = g_strdup("the node is making sure that it is gone");
+        }
+    }
+    return true;
+}
+
+static const char *label(const struct engine_container *container, const char *key) {
+    const char *value = g_hash_table_lookup(container->labels, key);
+    return value ? value : "";
+}
+
+static bool lease_from_labels(const struct executor *x, const struct engine_container *c, struct lease *ret_lease) {
+    struct lease lease = {.numa = TARGET_NO_NUMA, .granted_ms = clock_wall_ms()};
+    guint64 task_id;
+
+    g_strlcpy(lease.node, x->config.node, sizeof lease.node);
+    if (!g_ascii_string_to_unsigned(label(c, ENGINE_LABEL_TASK), 10, 1, G_MAXUINT32, &task_id, NULL) ||
+        !g_ascii_string_to_signed(label(c, ENGINE_LABEL_EPOCH), 10, 1, G_MAXINT64, &lease.epoch, NULL) ||
+        !container_gpus_from_label(label(c, ENGINE_LABEL_GPUS), &lease))
+        return false;
+    lease.task_id = (uint32_t)task_id;
+    *ret_lease = lease;
+    return true;
+}
+
+/* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. */
+static void adopt(struct executor *x, const struct engine_container *c) {
+    struct lease_file file = {.phase = LEASE_STARTING, .container = NULL};
+    g_autoptr(GError) error = NULL;
+    struct execution *ex;
+
+    if (!lease_from_labels(x, c, &file.lease)) {
+        log_error("container %.12s carries this node's label but no readable lease: look at it and remove it", c->id);
+        return;
+    }
+    ex = find(x, file.lease.task_id);
+    if (ex && ex->file.lease.epoch == file.lease.epoch)
+        return;
+    if (ex) {
+        log_error("container %.12s is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here", c->id,
+                  file.lease.task_id, file.lease.epoch);
+        return;
+    }
+    log_warning("task %u: its container was found without a lease file, the lease is made anew", file.lease.task_id);
+    file.container = g_strdup(c->id);
+    ex = add(x, &file);
+    if (!execution_save(ex, &error))
+        log_error("task %u: %s", ex->file.lease.task_id, error->message);
+    execution_report(ex);
+}
+
+static void release_held(struct executor *x) {
+    g_autoptr(GList) all = g_hash_table_get_values(x->executions);
+
+    for (GList *link = all; link; link = link->next) {
+        struct execution *ex = link->data;
+        if (ex->phase != EXEC_HELD)
+            continue;
+        ex->drain_by_ms = clock_mono_ms() + x->config.drain_timeout_ms;
+        execution_enter(ex, ex->file.phase == LEASE_ENDED ? EXEC_REMOVING : EXEC_STOCK);
+    }
+}
+
+static void on_reconcile_timer(uv_timer_t *timer) { executor_reconcile(timer->data); }
+
+static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
+    struct executor *x = user;
+
+    x->reconcile_call = NULL;
+    if (error) {
+        log_debug("recovery waits for the engine: %s", error->message);
+        uv_timer_start(&x->reconcile_timer, on_reconcile_timer, (uint64_t)x->config.retry_ms, 0);
+        return;
+    }
+    for (guint i = 0; i < containers->len; i++)
+        adopt(x, containers->pdata[i]);
+    x->is_reconciled = true;
+    release_held(x);
+}
+
+void executor_reconcile(struct executor *x) {
+    g_autofree char *node = g_strconcat(ENGINE_LABEL_NODE "=", x->config.node, NULL);
+    g_autofree char *cluster = g_strconcat(ENGINE_LABEL_CLUSTER "=", x->cluster_id, NULL);
+    const char *labels[] = {node, x->cluster_id[0] ? cluster : NULL, NULL};
+
+    engine_call_cancel(x->reconcile_call);
+    x->reconcile_call = engine_list(x->engine, labels, on_listed, x);
+}
+
+/* ---- start ---- */
+
+/* R1, the second key: no card of the lease is held by another lease of this node. */
+static bool cards_check(const struct executor *x, const struct lease *lease, GError **error) {
+    GHashTableIter iter;
+    struct execution *ex;
+
+    g_hash_table_iter_init(&iter, x->executions);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex))
+        for (size_t i = 0; i < lease->n_gpus; i++)
+            if (lease_has_gpu(&ex->file.lease, lease->gpus[i].uuid)) {
+                char since[CLOCK_TEXT_BYTES];
+                return kr_fail(error, REFUSED, "GPU %d (%s) is held on node %s by task %u since %s",
+                               lease->gpus[i].index, lease->gpus[i].uuid, x->config.node, ex->file.lease.task_id,
+                               clock_utc_to_str(ex->file.lease.granted_ms, since));
+            }
+    return true;
+}
+
+static bool admit(const struct executor *x, const struct lease *lease, GError **error) {
+    const struct execution *ex = find(x, lease->task_id);
+
+    if (strcmp(lease->node, x->config.node) != 0)
+        return kr_fail(error, REFUSED, "the lease is for node %s, this is node %s", lease->node, x->config.node);
+    if (ex)
+        return kr_fail(error, REFUSED, "node %s holds task %u with epoch %" G_GINT64_FORMAT " already", x->config.node,
+                       lease->task_id, ex->file.lease.epoch);
+    return cards_check(x, lease, error) && lease_files_epoch_check(x->leases, lease, error);
+}
+
+static void refuse(struct executor *x, const struct lease *lease, const char *reason) {
+    struct task_report report = {.task_id = lease->task_id, .epoch = lease->epoch, .state = TASK_FAILED,
+                                 .reason = (char *)reason, .finished_ms = clock_wall_ms(), .released = true};
+
+    log_warning("task %u: refused: %s", lease->task_id, reason);
+    x->handlers.on_report(x->user, &report);
+}
+
+void executor_start(struct executor *x, const struct lease *lease, const struct task_spec *spec) {
+    struct lease_file file = {.phase = LEASE_ACCEPTED, .lease = *lease};
+    struct execution *ex = find(x, lease->task_id);
+    g_autoptr(GError) error = NULL;
+
+    if (ex && ex->file.lease.epoch == lease->epoch) {
+        execution_report(ex);
+        return;
+    }
+    if (!admit(x, lease, &error)) {
+        refuse(x, lease, error->message);
+        return;
+    }
+    file.spec = task_spec_copy(spec);
+    if (!lease_files_save(x->leases, &file, &error)) {
+        x->is_disk_suspect = true;
+        g_prefix_error(&error, "node %s cannot write its lease: ", x->config.node);
+        refuse(x, lease, error->message);
+        lease_file_clear(&file);
+        return;
+    }
+    fault_point("runner-lease-written");
+    ex = add(x, &file);
+    execution_report(ex);
+    if (x->is_reconciled)
+        execution_enter(ex, EXEC_CHECKING);
+}
+
+/* ---- stop, ack ---- */
+
+void executor_stop(struct executor *x, uint32_t task_id, int64_t epoch) {
+    struct execution *ex = find(x, task_id);
+    struct task_report unknown = {.task_id = task_id, .epoch = epoch, .state = TASK_UNSET, .released = true};
+
+    if (ex && ex->file.lease.epoch == epoch)
+        execution_stop(ex);
+    else
+        x->handlers.on_report(x->user, &unknown);
+}
+
+static void forget(struct executor *x, struct execution *ex) {
+    for (size_t i = 0; i < ex->file.lease.n_gpus; i++)
+        x->gpus.set_leased(x->gpus.user, ex->file.lease.gpus[i].uuid, false);
+    g_hash_table_remove(x->executions, GUINT_TO_POINTER(ex->file.lease.task_id));
+}
+
+void executor_ack(struct executor *x, uint32_t task_id, int64_t epoch) {
+    struct execution *ex = find(x, task_id);
+    g_autoptr(GError) error = NULL;
+
+    if (!ex || ex->file.lease.epoch != epoch || ex->phase != EXEC_DONE)
+        return;
+    fault_point("runner-ack-received");
+    x->is_disk_suspect = !lease_files_remove(x->leases, &ex->file.lease, &error);
+    if (x->is_disk_suspect)
+        log_error("task %u: its lease file stays for now: %s", task_id, error->message); /* the next hello names it */
+    else
+        forget(x, ex);
+}
+
+/* ---- questions ---- */
+
+GPtrArray *executor_reports(const struct executor *x) {
+    GPtrArray *reports = g_ptr_array_new_with_free_func((GDestroyNotify)task_report_free);
+    GHashTableIter iter;
+    struct execution *ex;
+
+    g_hash_table_iter_init(&iter, x->executions);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex)) {
+        struct task_report *report = g_new0(struct task_report, 1);
+        execution_fill_report(ex, report);
+        g_ptr_array_add(reports, report);
+    }
+    return reports;
+}
+
+bool executor_has_output_coming(const struct executor *x, uint32_t task_id) {
+    const struct execution *ex = find(x, task_id);
+
+    return ex && !ex->is_output_done && ex->phase < EXEC_SAVING;
+}
+
+int executor_count(const struct executor *x) { return (int)g_hash_table_size(x->executions); }
+
+bool executor_suspects_disk(const struct executor *x) { return x->is_disk_suspect; }

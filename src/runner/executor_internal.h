@@ -1,0 +1,118 @@
+#pragma once
+/* Shared by executor.c (the registry, the host's words, recovery), execution.c (a task's way to running) and
+ * execution_end.c (its way to a proven release).
+ *
+ *   HELD -> STOCK -+-> CHECKING -> CREATING <-> PULLING
+ *    (recovery)    |                  |
+ *                  +-----------> STARTING -> VERIFYING -> RUNNING
+ *                  |                            |            |
+ *                  +----------------------------+-> ENDING -> OUTPUT -> SAVING -> REMOVING -> EVIDENCE -> DONE
+ *
+ * STOCK asks the engine what is there and goes to the phase that fits; it is also the way out of every doubt (a start whose
+ * answer was lost). Whoever cannot go on goes to SAVING with a reason. A phase that finds the engine away is begun
+ * again after retry_ms. */
+
+#include "runner/executor.h"
+#include "runner/lease_files.h"
+#include "runner/log_store.h"
+
+enum exec_phase {
+    EXEC_HELD = 1, /* restored or new; waits until recovery has seen the engine */
+    EXEC_STOCK,
+    EXEC_CHECKING,
+    EXEC_CREATING,
+    EXEC_PULLING,
+    EXEC_STARTING,
+    EXEC_VERIFYING,
+    EXEC_RUNNING,
+    EXEC_ENDING,
+    EXEC_OUTPUT,
+    EXEC_SAVING,
+    EXEC_REMOVING,
+    EXEC_EVIDENCE,
+    EXEC_DONE,
+    EXEC_PHASE_COUNT_
+};
+
+struct execution {
+    struct executor *executor;
+    struct lease_file file;
+    enum exec_phase phase;
+    struct engine_call *step; /* of the present phase; gone with it */
+    struct gpu_check_call *check;
+    uv_timer_t step_timer; /* the same */
+    /* beside the phases, from the start to the end of the container */
+    struct engine_call *wait, *logs, *signal;
+    uv_timer_t attach_timer, kill_timer;
+    int open_handles;
+    struct log_writer *log;
+    bool is_output_done;
+    int64_t output_ended_ms; /* wall clock; when the engine ended the stream, 0: it has not */
+    char *output_lost; /* why the end of the output is missing */
+    int signum;        /* last sent, 0: none */
+    char *failure;     /* found out before the end: the reason, whatever the exit code says */
+    char *create_error, *start_error;
+    bool was_pulled;
+    bool may_have_container; /* the engine was asked to make one, or has shown us one */
+    int64_t verify_by_ms;    /* monotonic; 0: not begun */
+    /* the way out */
+    int64_t drain_by_ms; /* monotonic */
+    bool is_save_failing; /* and was logged */
+    bool is_overdue;     /* the end was reported before the release could be proved */
+    char *holding;       /* what stands against the release */
+};
+
+struct executor {
+    uv_loop_t *loop;
+    struct executor_config config; /* strings owned */
+    char **allowed_mounts;
+    char *cluster_id;
+    struct engine *engine;
+    struct executor_gpus gpus;
+    const struct node_facts *facts;
+    struct lease_files *leases;
+    struct log_store *logs;
+    struct executor_handlers handlers;
+    void *user;
+    GHashTable *executions; /* task id -> struct execution */
+    uv_timer_t reconcile_timer;
+    struct engine_call *reconcile_call;
+    bool is_reconciled, is_disk_suspect, is_freed;
+};
+
+/* execution.c */
+struct execution *execution_new(struct executor *executor, struct lease_file *file); /* takes over *file's contents */
+void execution_free(struct execution *ex);
+void execution_enter(struct execution *ex, enum exec_phase phase);
+void execution_retry(struct execution *ex, enum exec_phase phase, int64_t delay_ms);
+void execution_stop(struct execution *ex);
+/* The container's name at the engine. Caller frees. */
+char *execution_name(const struct execution *ex);
+/* Ends it with this state and reason (NULL: none); what remains is removed and proved gone. Takes over nothing. */
+void execution_give_up(struct execution *ex, enum task_state state, const char *reason);
+bool execution_save(struct execution *ex, GError **error);
+void execution_report(struct execution *ex);
+void execution_fill_report(const struct execution *ex, struct task_report *ret_report); /* strings are copies */
+void execution_attach(struct execution *ex);
+
+/* execution_end.c */
+void execution_begin_ending(struct execution *ex);
+void execution_begin_output(struct execution *ex);
+void execution_begin_saving(struct execution *ex);
+void execution_begin_removing(struct execution *ex);
+void execution_begin_evidence(struct execution *ex);
+void execution_begin_done(struct execution *ex);
+void execution_vanished(struct execution *ex);
+
+/* container_config.c: what the engine is asked for. */
+struct container_plan {
+    struct engine_config config;
+    GPtrArray *strings; /* everything config points to that was made for it */
+    GArray *mounts;
+};
+/* false with KR_ERROR_REFUSED: the node does not allow it. */
+bool container_plan_make(const struct execution *ex, struct container_plan *ret_plan, GError **error);
+void container_plan_clear(struct container_plan *plan);
+/* "INDEX=UUID,…" and back, for ENGINE_LABEL_GPUS. */
+char *container_gpus_to_label(const struct lease *lease);
+bool container_gpus_from_label(const char *label, struct lease *lease);

@@ -1,0 +1,51 @@
+#pragma once
+/* The second key of rule R1: what this node holds, in files that survive the runner and the power. One file per task,
+ * leases/ID.json, is there from before anything is done for the task until the host has acknowledged its end. Beside
+ * them, epochs.json keeps the highest epoch ever seen for each card, so that no older lease is ever obeyed (L25).
+ * A lease file that cannot be read stops the start: what it held would otherwise look free (R3). */
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/lease.h"
+#include "model/task.h"
+
+enum lease_phase {
+    LEASE_ACCEPTED = 1, /* nothing was started: no container, or one that certainly never ran */
+    LEASE_STARTING,     /* a container exists and may have been started */
+    LEASE_ENDED,        /* `report` holds the result */
+};
+
+struct lease_file {
+    enum lease_phase phase;
+    struct lease lease;
+    struct task_spec *spec; /* owned; NULL for one made anew from a container's labels */
+    char *container;        /* owned; the engine's id, NULL before there is one */
+    bool stop_requested;
+    int64_t started_ms;        /* wall clock, 0: never found running in order */
+    struct task_report report; /* valid with LEASE_ENDED; its `released` and `holding` mean nothing here */
+};
+void lease_file_clear(struct lease_file *file);
+
+struct lease_files;
+
+/* Makes the folder, reads epochs.json. NULL with KR_ERROR_IO, _STORAGE or _BAD_REQUEST. */
+struct lease_files *lease_files_open(const char *state_dir, GError **error);
+void lease_files_close(struct lease_files *files);
+
+/* Every lease on disk: an array that owns struct lease_file. NULL when one is unreadable. */
+GPtrArray *lease_files_load(struct lease_files *files, GError **error);
+
+/* May a lease that this node does not know yet be obeyed? KR_ERROR_REFUSED when a card has seen this epoch or a higher. */
+bool lease_files_epoch_check(const struct lease_files *files, const struct lease *lease, GError **error);
+
+/* Durable when it returned true. On failure the earlier content stands. */
+bool lease_files_save(struct lease_files *files, const struct lease_file *file, GError **error);
+
+/* Notes that the task's container runs and has been found in order, so that a new life of the runner need not doubt it. Not
+ * durable: containers do not outlive what would lose it. lease_files_load sets started_ms from it. */
+void lease_files_note_start(struct lease_files *files, uint32_t task_id, int64_t started_ms);
+
+/* Notes the epochs, then removes the file; both durable. */
+bool lease_files_remove(struct lease_files *files, const struct lease *lease, GError **error);
