@@ -210,7 +210,8 @@ static void set_up(struct fixture *f, gconstpointer data) {
 }
 
 static void remove_tree(const char *path) {
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    /* Never through a link: a test makes one that leads out of its folder. */
+    g_autoptr(GDir) dir = g_file_test(path, G_FILE_TEST_IS_SYMLINK) ? NULL : g_dir_open(path, 0, NULL);
     const char *name;
 
     while (dir && (name = g_dir_read_name(dir))) {
@@ -477,7 +478,7 @@ static void test_mounts(struct fixture *f, gconstpointer data) {
     const char *mounts[] = {good, sly, "/etc:/etc", "/nowhere/x:/x"};
 
     g_mkdir_with_parents(in, 0700);
-    g_assert_cmpint(symlink("/etc", link), ==, 0);
+    g_assert_cmpint(symlink("/proc", link), ==, 0);
     f->allowed[0] = g_strdup(data_dir);
     restart(f);
     for (size_t i = 0; i < G_N_ELEMENTS(row); i++) {
@@ -487,7 +488,7 @@ static void test_mounts(struct fixture *f, gconstpointer data) {
         executor_start(f->x, &lease, &spec);
         wait_state(f, row[i].id, row[i].ok ? TASK_COMPLETED : TASK_FAILED, true);
     }
-    g_assert_nonnull(strstr(newest(f, 2)->reason, "does not allow /etc (its setting allowed_mounts)"));
+    g_assert_nonnull(strstr(newest(f, 2)->reason, "does not allow /proc (its setting allowed_mounts)"));
     g_assert_nonnull(strstr(newest(f, 4)->reason, "No such file or directory"));
 }
 
