@@ -4,15 +4,8 @@
 #include "gpu/gpu_monitor.h"
 #include "host/host.h"
 #include "host/host_config.h"
-
-/* Until the whole runner is in this tree. */
-#if __has_include("runner/executor.c")
 #include "runner/runner.h"
 #include "runner/runner_config.h"
-#else
-static const struct config_key runner_config_keys[] = {{.name = NULL}};
-__attribute__((weak)) int runner_main(const struct config *config);
-#endif
 
 #define OPTION_HOST \
     { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }

@@ -37,11 +37,11 @@ daemons() {
 }
 
 stop_daemons() {
-    local k
-    for k in TERM KILL; do
+    local signal k
+    for signal in TERM KILL; do
         set -- $(daemons)
         [ $# -eq 0 ] && return
-        kill "-$k" "$@" 2>/dev/null
+        kill "-$signal" "$@" 2>/dev/null
         for ((k = 0; k < 100; k++)); do
             [ -z "$(daemons)" ] && return
             sleep .05

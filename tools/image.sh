@@ -29,7 +29,7 @@ build_python() {
     command -v mmdebstrap >/dev/null || fail "mmdebstrap is not installed (tools/deps.sh)"
     [ "$(id -u)" = 0 ] || fail "building the image needs root"
     echo "image: building the Python image from Debian $suite, once"
-    folder=$(mktemp -d)
+    folder=$(mktemp -d) || fail "no temporary folder"
     trap 'rm -rf "$folder"' EXIT
     mmdebstrap --quiet --variant=extract --include=python3-minimal,libpython3-stdlib,busybox-static \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -44,8 +44,9 @@ build_python() {
 # No package's scripts ran: what they would link is linked here, and what only apt and dpkg need goes.
 finish_python() {
     local at=$1 command
-    rm -rf "$at"/{dev,boot,media,mnt,opt,srv,home} "$at"/var/{lib/{apt,dpkg},cache} "$at"/etc/{apt,dpkg,cron.daily,alternatives} \
-        "$at"/usr/share/{doc,man,locale,lintian,bug}
+    [ -x "$at/bin/busybox" ] && [ "$at" != / ] || fail "$at is not the unpacked image"
+    rm -rf "${at:?}"/{dev,boot,media,mnt,opt,srv,home} "${at:?}"/var/{lib/{apt,dpkg},cache} "${at:?}"/etc/{apt,dpkg,cron.daily,alternatives} \
+        "${at:?}"/usr/share/{doc,man,locale,lintian,bug}
     mkdir -p "$at"/{bin,dev,etc,proc,root,sys,workspace} "$at/usr/bin"
     for command in $("$at/bin/busybox" --list); do
         [ -e "$at/bin/$command" ] || [ -e "$at/usr/bin/$command" ] || ln -s busybox "$at/bin/$command"
@@ -59,7 +60,7 @@ build_busybox() {
     local folder tar=$cache/busybox.tar
     [ -f "$tar" ] && return
     [ -x /bin/busybox ] || fail "busybox-static is not installed (tools/deps.sh)"
-    folder=$(mktemp -d)
+    folder=$(mktemp -d) || fail "no temporary folder"
     mkdir -p "$folder"/{bin,dev,proc,sys,tmp,etc,root}
     cp /bin/busybox "$folder/bin/" && "$folder/bin/busybox" --install "$folder/bin" &&
         tar -C "$folder" -cf "$tar.part" . && mv "$tar.part" "$tar"
@@ -71,7 +72,7 @@ build_busybox() {
 build_final() {
     local folder tar=$cache/python-train.tar
     [ "$tar" -nt "$cache/python.tar" ] && [ "$tar" -nt "$root/examples/train.py" ] && return
-    folder=$(mktemp -d)
+    folder=$(mktemp -d) || fail "no temporary folder"
     mkdir -p "$folder/workspace" && cp "$root/examples/train.py" "$folder/workspace/" &&
         cp "$cache/python.tar" "$tar.part" && tar -C "$folder" --owner=0 --group=0 -rf "$tar.part" ./workspace/train.py &&
         mv "$tar.part" "$tar"

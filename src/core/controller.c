@@ -8,12 +8,27 @@
 #include "core/task_state.h"
 #include "model/wire.h"
 
+/* Whom to answer when a submission's record is durable. */
+struct pending_submit {
+    controller_submit_cb *on_done;
+    void *user;
+    GPtrArray *notes; /* of char * */
+};
+
 /* ---- life ---- */
+
+static void submit_free(struct pending_submit *submit) {
+    if (!submit)
+        return;
+    g_ptr_array_unref(submit->notes);
+    g_free(submit);
+}
 
 void record_free(struct record *record) {
     if (!record)
         return;
     g_ptr_array_unref(record->tasks);
+    submit_free(record->submit);
     g_free(record);
 }
 
@@ -21,15 +36,6 @@ static void live_free(struct live_task *live) {
     task_free(live->draft);
     task_free(live->shown);
     g_free(live);
-}
-
-static void pending_free(struct pending *pending) {
-    g_ptr_array_unref(pending->tasks);
-    if (pending->submit) {
-        g_ptr_array_unref(pending->submit->notes);
-        g_free(pending->submit);
-    }
-    g_free(pending);
 }
 
 struct controller *controller_new(const struct controller_ops *ops, void *env, int64_t offline_after_ms) {
@@ -40,14 +46,12 @@ struct controller *controller_new(const struct controller_ops *ops, void *env, i
     c->cluster = cluster_new(offline_after_ms);
     c->ledger = ledger_new();
     c->live = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)live_free);
-    c->pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, (GDestroyNotify)pending_free);
     return c;
 }
 
 void controller_free(struct controller *c) {
     if (!c)
         return;
-    g_hash_table_unref(c->pending);
     g_hash_table_unref(c->live);
     ledger_free(c->ledger);
     cluster_free(c->cluster);
@@ -120,20 +124,14 @@ bool controller_restore_task(struct controller *c, struct task *task) {
 
 /* ---- recording ---- */
 
-/* `tasks`: of struct task, owned; the record gets copies of them. */
+/* Takes both. */
 static void record_tasks(struct controller *c, GPtrArray *tasks, struct pending_submit *submit) {
     struct record *record = g_new0(struct record, 1);
-    struct pending *pending = g_new0(struct pending, 1);
 
-    record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
-    for (guint i = 0; i < tasks->len; i++) {
+    for (guint i = 0; i < tasks->len; i++)
         task_check(tasks->pdata[i]);
-        g_ptr_array_add(record->tasks, task_copy(tasks->pdata[i]));
-    }
-    record->token = ++c->last_token;
-    pending->tasks = tasks;
-    pending->submit = submit;
-    g_hash_table_insert(c->pending, g_memdup2(&record->token, sizeof record->token), pending);
+    record->tasks = tasks;
+    record->submit = submit;
     c->ops.record(c->env, record);
 }
 
@@ -334,25 +332,25 @@ void controller_submit(struct controller *c, const struct submission *submission
     g_ptr_array_unref(d.refusals);
 }
 
-static void submit_recorded(struct controller *c, struct pending *pending, const GError *error) {
-    struct pending_submit *submit = pending->submit;
+static void submit_recorded(struct controller *c, const struct record *record, const GError *error) {
+    struct pending_submit *submit = record->submit;
 
     if (error) {
-        undo_grants(c, pending->tasks);
+        undo_grants(c, record->tasks);
         submit->on_done(submit->user, NULL, submit->notes, NULL, error);
         return;
     }
-    for (guint i = 0; i < pending->tasks->len; i++) {
-        struct task *task = pending->tasks->pdata[i];
+    for (guint i = 0; i < record->tasks->len; i++) {
+        struct task *task = record->tasks->pdata[i];
         struct live_task *live = g_new0(struct live_task, 1);
         live->draft = task_copy(task);
         live->shown = task_copy(task);
         g_hash_table_insert(c->live, GUINT_TO_POINTER(task->id), live);
         c->ops.task_changed(c->env, task, false);
     }
-    submit->on_done(submit->user, pending->tasks, submit->notes, NULL, NULL);
-    for (guint i = 0; i < pending->tasks->len; i++)
-        controller_act(c, controller_live(c, ((struct task *)pending->tasks->pdata[i])->id));
+    submit->on_done(submit->user, record->tasks, submit->notes, NULL, NULL);
+    for (guint i = 0; i < record->tasks->len; i++)
+        controller_act(c, controller_live(c, ((struct task *)record->tasks->pdata[i])->id));
 }
 
 /* ---- kill ---- */
@@ -377,40 +375,32 @@ bool controller_kill(struct controller *c, uint32_t task_id, struct core_time no
 
 /* ---- the store's answers ---- */
 
-static void update_recorded(struct controller *c, struct pending *pending, const GError *error) {
-    for (guint i = 0; i < pending->tasks->len; i++) {
-        struct task *task = pending->tasks->pdata[i];
-        struct live_task *live = controller_live(c, task->id);
+static void update_recorded(struct controller *c, struct record *record, const GError *error) {
+    struct task *task = g_ptr_array_steal_index(record->tasks, 0); /* an update has one */
+    struct live_task *live = controller_live(c, task->id);
 
-        if (!live || live->draft->lease.epoch != task->lease.epoch)
-            continue;
-        if (error) {
+    if (!live || live->draft->lease.epoch != task->lease.epoch || error) {
+        if (live && error)
             live->is_dirty = true;
-            continue;
-        }
-        task_free(live->shown);
-        live->shown = task_copy(task);
-        if (task->holds_lease)
-            c->ops.task_changed(c->env, live->shown, false);
-        controller_act(c, live);
+        task_free(task);
+        return;
     }
+    task_free(live->shown);
+    live->shown = task;
+    if (task->holds_lease)
+        c->ops.task_changed(c->env, live->shown, false);
+    controller_act(c, live);
 }
 
-void controller_recorded(struct controller *c, uint64_t token, struct core_time now, const GError *error) {
-    gpointer key, value;
-
-    (void)now;
-    if (!g_hash_table_steal_extended(c->pending, &token, &key, &value))
-        return;
-    g_free(key);
+void controller_recorded(struct controller *c, struct record *record, const GError *error) {
     g_clear_pointer(&c->storage_problem, g_free);
     if (error)
         c->storage_problem = g_strdup(error->message);
-    if (((struct pending *)value)->submit)
-        submit_recorded(c, value, error);
+    if (record->submit)
+        submit_recorded(c, record, error);
     else
-        update_recorded(c, value, error);
-    pending_free(value);
+        update_recorded(c, record, error);
+    record_free(record);
 }
 
 void controller_tick(struct controller *c, struct core_time now) {

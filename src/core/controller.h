@@ -20,15 +20,16 @@
 
 struct controller;
 
-/* One or more whole task records to be written in one transaction, in order. */
+/* One or more whole task records to be written in one transaction, in order: what memory becomes once it is durable. */
+struct pending_submit;
 struct record {
-    GPtrArray *tasks; /* of struct task, owned copies: insert or replace by id */
-    uint64_t token;   /* handed back to controller_recorded */
+    GPtrArray *tasks; /* of struct task, owned: insert or replace by id */
+    struct pending_submit *submit; /* the controller's own: whom to answer, NULL for updates */
 };
 void record_free(struct record *record);
 
 struct controller_ops {
-    /* Make it durable, then (never before returning) call controller_recorded. Takes the record. */
+    /* Make it durable, then (never before returning) give it back by controller_recorded. Only reads it. */
     void (*record)(void *env, struct record *record);
     /* Send to a connected node. Takes the reference. */
     void (*send)(void *env, const char *node, json_t *message);
@@ -80,7 +81,8 @@ void controller_report(struct controller *c, const char *node, const struct task
 void controller_disconnected(struct controller *c, const char *node, struct core_time now);
 
 /* ---- the shell's answers ---- */
-void controller_recorded(struct controller *c, uint64_t token, struct core_time now, const GError *error);
+/* The record is durable, or not (error). Takes it back. */
+void controller_recorded(struct controller *c, struct record *record, const GError *error);
 /* Once a second: liveness, records that failed are tried again. */
 void controller_tick(struct controller *c, struct core_time now);
 

@@ -12,27 +12,13 @@ struct live_task {
     bool stop_sent;     /* the same */
 };
 
-struct pending_submit {
-    controller_submit_cb *on_done;
-    void *user;
-    GPtrArray *notes;
-};
-
-/* What a record that is under way will change when it is durable. */
-struct pending {
-    GPtrArray *tasks;              /* of struct task: the recorded state, one per task of the record */
-    struct pending_submit *submit; /* NULL: an update */
-};
-
 struct controller {
     struct controller_ops ops;
     void *env;
     struct cluster *cluster;
     struct ledger *ledger;
-    GHashTable *live;    /* task id -> live_task */
-    GHashTable *pending; /* token -> pending */
+    GHashTable *live; /* task id -> live_task */
     uint32_t last_task_id;
-    uint64_t last_token;
     char *storage_problem;
 };
 

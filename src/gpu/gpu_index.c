@@ -21,6 +21,13 @@ struct gpu_index {
     bool is_changed;
 };
 
+static struct gpu_index_entry *entry_at(const struct gpu_index *index, guint i) {
+    struct gpu_index_entry *entry = index->entries->pdata[i];
+
+    g_assert(entry); /* the list has no holes */
+    return entry;
+}
+
 static struct gpu_index_entry *entry_new(int index) {
     struct gpu_index_entry *entry = g_new0(struct gpu_index_entry, 1);
 
@@ -38,7 +45,7 @@ static bool read_entry(struct gpu_index *index, const json_t *json, GError **err
     g_strlcpy(entry->pci, jr_str(&r, "pci_address", GPU_PCI_BYTES - 1), sizeof entry->pci);
     g_strlcpy(entry->name, jr_str(&r, "name", GPU_NAME_MAX_BYTES), sizeof entry->name);
     entry->idle_bytes = jr_int_opt(&r, "idle_memory_bytes", 0, G_MAXINT64, -1);
-    if (n > 0 && ((struct gpu_index_entry *)index->entries->pdata[n - 1])->index >= entry->index)
+    if (n > 0 && entry_at(index, n - 1)->index >= entry->index)
         jr_fail(&r, "index %d is out of order", entry->index);
     g_ptr_array_add(index->entries, entry);
     return jr_done(&r);
@@ -111,7 +118,7 @@ bool gpu_index_save(struct gpu_index *index, GError **error) {
     if (index->driver)
         json_object_set_new(json, "driver", json_string(index->driver));
     for (guint i = 0; i < index->entries->len; i++)
-        json_array_append_new(cards, entry_to_json(index->entries->pdata[i]));
+        json_array_append_new(cards, entry_to_json(entry_at(index, i)));
     text = jsonx_to_str(json);
     json_decref(json);
     if (index->is_changed && !fs_write_durable(index->path, 0644, text, strlen(text), error))
@@ -122,7 +129,7 @@ bool gpu_index_save(struct gpu_index *index, GError **error) {
 
 static struct gpu_index_entry *find_uuid(const struct gpu_index *index, const char *uuid) {
     for (guint i = 0; uuid[0] && i < index->entries->len; i++) {
-        struct gpu_index_entry *entry = index->entries->pdata[i];
+        struct gpu_index_entry *entry = entry_at(index, i);
         if (strcmp(entry->uuid, uuid) == 0)
             return entry;
     }
@@ -132,7 +139,7 @@ static struct gpu_index_entry *find_uuid(const struct gpu_index *index, const ch
 /* The entry that was last at this address. With `nameless` only one that has no UUID yet. */
 static struct gpu_index_entry *find_pci(const struct gpu_index *index, const char *pci, bool nameless) {
     for (guint i = 0; i < index->entries->len; i++) {
-        struct gpu_index_entry *entry = index->entries->pdata[i];
+        struct gpu_index_entry *entry = entry_at(index, i);
         if (strcmp(entry->pci, pci) == 0 && !(nameless && entry->uuid[0]) && !entry->is_present)
             return entry;
     }
@@ -141,7 +148,7 @@ static struct gpu_index_entry *find_pci(const struct gpu_index *index, const cha
 
 static struct gpu_index_entry *add_entry(struct gpu_index *index) {
     guint n = index->entries->len;
-    int next = n > 0 ? ((struct gpu_index_entry *)index->entries->pdata[n - 1])->index + 1 : 0;
+    int next = n > 0 ? entry_at(index, n - 1)->index + 1 : 0;
 
     if (next >= MAX_ENTRIES)
         return NULL;
@@ -175,7 +182,7 @@ static void set_text(struct gpu_index *index, char *field, size_t size, const ch
 /* Another card sits where this one was: it is somewhere else or gone, and its address is no longer its own. */
 static void leave_slot(struct gpu_index *index, const struct gpu_index_entry *now_there) {
     for (guint i = 0; i < index->entries->len; i++) {
-        struct gpu_index_entry *other = index->entries->pdata[i];
+        struct gpu_index_entry *other = entry_at(index, i);
         if (other != now_there && strcmp(other->pci, now_there->pci) == 0)
             set_text(index, other->pci, sizeof other->pci, "");
     }
@@ -203,7 +210,7 @@ static void assign_one(struct gpu_index *index, struct gpu *gpu) {
 
 void gpu_index_assign(struct gpu_index *index, GPtrArray *gpus) {
     for (guint i = 0; i < index->entries->len; i++)
-        ((struct gpu_index_entry *)index->entries->pdata[i])->is_present = false;
+        entry_at(index, i)->is_present = false;
     for (guint i = 0; i < gpus->len; i++)
         ((struct gpu *)gpus->pdata[i])->index = -1;
     for (guint i = 0; i < gpus->len; i++) /* cards that say who they are go first: they may have changed places */
@@ -233,7 +240,7 @@ void gpu_index_set_driver(struct gpu_index *index, const char *driver) {
     if (g_strcmp0(index->driver, driver) == 0)
         return;
     for (guint i = 0; index->driver && i < index->entries->len; i++)
-        ((struct gpu_index_entry *)index->entries->pdata[i])->idle_bytes = -1;
+        entry_at(index, i)->idle_bytes = -1;
     g_free(index->driver);
     index->driver = g_strdup(driver);
     index->is_changed = true;

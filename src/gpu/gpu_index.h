@@ -35,7 +35,8 @@ void gpu_index_assign(struct gpu_index *index, GPtrArray *gpus);
 
 /* Entries by number, of struct gpu_index_entry. Borrowed. */
 const GPtrArray *gpu_index_entries(const struct gpu_index *index);
-const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index, const char *uuid); /* borrowed, or NULL */
+const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index,
+                                                const char *uuid); /* borrowed, or NULL */
 
 /* The card was seen unused with that much memory taken. */
 void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t used_bytes);

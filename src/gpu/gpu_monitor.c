@@ -134,7 +134,8 @@ static struct gpu *gpu_from_entry(const struct gpu_index_entry *entry, enum gpu_
 }
 
 /* Cards that are remembered and not in the list yet. One whose slot another card took has no address to be shown at. */
-static void add_remembered(struct gpu_monitor *monitor, GPtrArray *gpus, enum gpu_condition condition, const char *why) {
+static void add_remembered(struct gpu_monitor *monitor, GPtrArray *gpus, enum gpu_condition condition,
+                           const char *why) {
     const GPtrArray *entries = gpu_index_entries(monitor->index);
 
     for (guint i = 0; i < entries->len && gpus->len < NODE_MAX_GPUS; i++) {
@@ -436,9 +437,9 @@ struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char
         json_array_append_new(list, json_string(uuids[i]));
     }
     g_hash_table_add(monitor->checks, call);
-    call->asked = gpu_link_ask(
-        monitor->link, json_pack("{s:s,s:o,s:o}", "op", "check", "uuids", list, "leave_out", left_out(monitor)), on_check,
-        call);
+    call->asked = gpu_link_ask(monitor->link,
+                               json_pack("{s:s,s:o,s:o}", "op", "check", "uuids", list, "leave_out", left_out(monitor)),
+                               on_check, call);
     return call;
 }
 

@@ -29,7 +29,8 @@ struct gpu_report {
 /* New report, or NULL with KR_ERROR_BAD_REQUEST. */
 struct gpu_report *gpu_report_from_json(const json_t *json, GError **error);
 void gpu_report_free(struct gpu_report *report);
-struct gpu_report_card *gpu_report_card_by_uuid(const struct gpu_report *report, const char *uuid); /* borrowed, or NULL */
+struct gpu_report_card *gpu_report_card_by_uuid(const struct gpu_report *report,
+                                                const char *uuid); /* borrowed, or NULL */
 
 /* "pid 4711 python3 (user alice) uses it and 2 more", or NULL when nobody does. Caller frees. */
 char *gpu_users_to_str(const GArray *users);

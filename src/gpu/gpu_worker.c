@@ -17,7 +17,7 @@
 
 enum { MAX_USERS_TOLD = 32 };
 
-struct question { /* a request, decoded; borrowed from its JSON */
+struct question {            /* a request, decoded; borrowed from its JSON */
     const json_t *uuids;     /* NULL: all cards */
     const json_t *leave_out; /* PCI addresses of cards not to be touched; may be NULL */
     bool with_users;
@@ -74,7 +74,8 @@ static void look_at(struct worker *worker, struct look *look, enum gpu_backend_s
         gpu->condition = GPU_CONDITION_VFIO;
         gpu->reason = g_strdup("bound to vfio-pci");
     } else if (look->pci.driver[0] && strcmp(look->pci.driver, worker->ops->kernel_driver) != 0) {
-        gpu->reason = g_strdup_printf("bound to the driver %s, not to %s", look->pci.driver, worker->ops->kernel_driver);
+        gpu->reason = g_strdup_printf("bound to the driver %s, not to %s", look->pci.driver,
+                                      worker->ops->kernel_driver);
     } else if (!look->pci.driver[0]) {
         gpu->reason = g_strdup_printf("no driver is bound to it (%s)", text);
     } else if (state != GPU_BACKEND_PRESENT) {
@@ -205,7 +206,8 @@ static json_t *answer_cards(struct worker *worker, const GArray *cards, const st
         look_for_users(worker, looks);
     for (guint i = 0; i < looks->len; i++)
         json_array_append_new(list, look_to_json(looks->pdata[i]));
-    answer = json_pack("{s:b,s:s,s:o}", "inventory", 1, "text", text ? text : worker->ops->no_cards_text, "cards", list);
+    answer = json_pack("{s:b,s:s,s:o}", "inventory", 1, "text", text ? text : worker->ops->no_cards_text, "cards",
+                       list);
     if (driver)
         json_object_set_new(answer, "driver", json_string(driver));
     if (worker->is_fake_root || (worker->ops->is_simulated && worker->ops->is_simulated(worker->backend)))

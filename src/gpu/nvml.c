@@ -15,36 +15,36 @@ struct nvml_device; /* NVML's handle */
 
 /* Functions with the names under which they are looked for, newest first (L40). A missing optional one only makes its
  * figure absent; without a required one the library is called broken. */
-#define NVML_FUNCTIONS(X)                                                                                              \
-    X(init, true, (void), "nvmlInit_v2", "nvmlInit", NULL)                                                             \
-    X(shutdown, false, (void), "nvmlShutdown", NULL, NULL)                                                             \
-    X(driver_version, false, (char *text, unsigned size), "nvmlSystemGetDriverVersion", NULL, NULL)                    \
-    X(nvml_version, false, (char *text, unsigned size), "nvmlSystemGetNVMLVersion", NULL, NULL)                        \
-    X(handle_by_pci, true, (const char *pci, struct nvml_device **ret), "nvmlDeviceGetHandleByPciBusId_v2",            \
-      "nvmlDeviceGetHandleByPciBusId", NULL)                                                                           \
-    X(uuid, true, (struct nvml_device * device, char *text, unsigned size), "nvmlDeviceGetUUID", NULL, NULL)           \
-    X(name, false, (struct nvml_device * device, char *text, unsigned size), "nvmlDeviceGetName", NULL, NULL)          \
-    X(minor, false, (struct nvml_device * device, unsigned *ret), "nvmlDeviceGetMinorNumber", NULL, NULL)              \
-    X(mig_mode, false, (struct nvml_device * device, unsigned *current, unsigned *pending), "nvmlDeviceGetMigMode",    \
-      NULL, NULL)                                                                                                      \
-    X(memory_v2, false, (struct nvml_device * device, struct nvml_memory_v2 * ret), "nvmlDeviceGetMemoryInfo_v2",      \
-      NULL, NULL)                                                                                                      \
-    X(memory, false, (struct nvml_device * device, struct nvml_memory * ret), "nvmlDeviceGetMemoryInfo", NULL, NULL)   \
-    X(utilization, false, (struct nvml_device * device, struct nvml_utilization * ret),                                \
-      "nvmlDeviceGetUtilizationRates", NULL, NULL)                                                                     \
-    X(temperature, false, (struct nvml_device * device, int sensor, unsigned *ret), "nvmlDeviceGetTemperature", NULL,  \
-      NULL)                                                                                                            \
-    X(power, false, (struct nvml_device * device, unsigned *ret_mw), "nvmlDeviceGetPowerUsage", NULL, NULL)            \
-    X(power_limit, false, (struct nvml_device * device, unsigned *ret_mw), "nvmlDeviceGetEnforcedPowerLimit",          \
-      "nvmlDeviceGetPowerManagementLimit", NULL)                                                                       \
-    X(compute, false, (struct nvml_device * device, unsigned *count, void *list),                                      \
-      "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2",                            \
-      "nvmlDeviceGetComputeRunningProcesses")                                                                          \
-    X(graphics, false, (struct nvml_device * device, unsigned *count, void *list),                                     \
-      "nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2",                          \
-      "nvmlDeviceGetGraphicsRunningProcesses")                                                                         \
-    X(mps, false, (struct nvml_device * device, unsigned *count, void *list),                                          \
-      "nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMPSComputeRunningProcesses_v2",                      \
+#define NVML_FUNCTIONS(X)                                                                                             \
+    X(init, true, (void), "nvmlInit_v2", "nvmlInit", NULL)                                                            \
+    X(shutdown, false, (void), "nvmlShutdown", NULL, NULL)                                                            \
+    X(driver_version, false, (char *text, unsigned size), "nvmlSystemGetDriverVersion", NULL, NULL)                   \
+    X(nvml_version, false, (char *text, unsigned size), "nvmlSystemGetNVMLVersion", NULL, NULL)                       \
+    X(handle_by_pci, true, (const char *pci, struct nvml_device **ret), "nvmlDeviceGetHandleByPciBusId_v2",           \
+      "nvmlDeviceGetHandleByPciBusId", NULL)                                                                          \
+    X(uuid, true, (struct nvml_device * device, char *text, unsigned size), "nvmlDeviceGetUUID", NULL, NULL)          \
+    X(name, false, (struct nvml_device * device, char *text, unsigned size), "nvmlDeviceGetName", NULL, NULL)         \
+    X(minor, false, (struct nvml_device * device, unsigned *ret), "nvmlDeviceGetMinorNumber", NULL, NULL)             \
+    X(mig_mode, false, (struct nvml_device * device, unsigned *current, unsigned *pending), "nvmlDeviceGetMigMode",   \
+      NULL, NULL)                                                                                                     \
+    X(memory_v2, false, (struct nvml_device * device, struct nvml_memory_v2 * ret), "nvmlDeviceGetMemoryInfo_v2",     \
+      NULL, NULL)                                                                                                     \
+    X(memory, false, (struct nvml_device * device, struct nvml_memory * ret), "nvmlDeviceGetMemoryInfo", NULL, NULL)  \
+    X(utilization, false, (struct nvml_device * device, struct nvml_utilization * ret),                               \
+      "nvmlDeviceGetUtilizationRates", NULL, NULL)                                                                    \
+    X(temperature, false, (struct nvml_device * device, int sensor, unsigned *ret), "nvmlDeviceGetTemperature", NULL, \
+      NULL)                                                                                                           \
+    X(power, false, (struct nvml_device * device, unsigned *ret_mw), "nvmlDeviceGetPowerUsage", NULL, NULL)           \
+    X(power_limit, false, (struct nvml_device * device, unsigned *ret_mw), "nvmlDeviceGetEnforcedPowerLimit",         \
+      "nvmlDeviceGetPowerManagementLimit", NULL)                                                                      \
+    X(compute, false, (struct nvml_device * device, unsigned *count, void *list),                                     \
+      "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2",                           \
+      "nvmlDeviceGetComputeRunningProcesses")                                                                         \
+    X(graphics, false, (struct nvml_device * device, unsigned *count, void *list),                                    \
+      "nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2",                         \
+      "nvmlDeviceGetGraphicsRunningProcesses")                                                                        \
+    X(mps, false, (struct nvml_device * device, unsigned *count, void *list),                                         \
+      "nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMPSComputeRunningProcesses_v2",                     \
       "nvmlDeviceGetMPSComputeRunningProcesses")
 
 struct nvml_functions {
@@ -52,7 +52,7 @@ struct nvml_functions {
     NVML_FUNCTIONS(X)
 #undef X
 #define X(member, required, args, ...) int member##_variant; /* which of the names was found */
-        NVML_FUNCTIONS(X)
+    NVML_FUNCTIONS(X)
 #undef X
 };
 
@@ -61,10 +61,10 @@ static const struct nvml_symbol {
     bool required;
     size_t function_at, variant_at;
 } symbols[] = {
-#define X(member, required, args, ...)                                                                                 \
-    {{__VA_ARGS__},                                                                                                    \
-     required,                                                                                                         \
-     offsetof(struct nvml_functions, member),                                                                          \
+#define X(member, required, args, ...)        \
+    {{__VA_ARGS__},                           \
+     required,                                \
+     offsetof(struct nvml_functions, member), \
      offsetof(struct nvml_functions, member##_variant)},
     NVML_FUNCTIONS(X)
 #undef X
@@ -326,13 +326,14 @@ static void sample_memory(struct gpu_backend *self, const struct nvml_card *card
 static void sample_mig(struct gpu_backend *self, const struct nvml_card *card, struct gpu *gpu) {
     unsigned current = 0, pending = 0;
 
-    if (!self->call.mig_mode || !judge(self, gpu, "read the MIG mode", self->call.mig_mode(card->device, &current, &pending),
-                                       false))
+    if (!self->call.mig_mode ||
+        !judge(self, gpu, "read the MIG mode", self->call.mig_mode(card->device, &current, &pending), false))
         return;
     if (current != NVML_FEATURE_ENABLED || gpu->condition != GPU_CONDITION_OK)
         return;
     gpu->condition = GPU_CONDITION_UNKNOWN;
-    gpu->reason = g_strdup("MIG is enabled on it and MIG instances cannot be handed out yet; `nvidia-smi -mig 0` ends it");
+    gpu->reason = g_strdup(
+        "MIG is enabled on it and MIG instances cannot be handed out yet; `nvidia-smi -mig 0` ends it");
 }
 
 static void sample_figures(struct gpu_backend *self, const struct nvml_card *card, struct gpu *gpu) {
@@ -359,7 +360,8 @@ static void set_identity(const struct nvml_card *card, struct gpu *gpu) {
     if (card->minor >= 0 || gpu->condition != GPU_CONDITION_OK)
         return;
     gpu->condition = GPU_CONDITION_UNKNOWN;
-    gpu->reason = g_strdup("neither NVML nor /proc/driver/nvidia tells its minor number, so its use cannot be verified");
+    gpu->reason = g_strdup(
+        "neither NVML nor /proc/driver/nvidia tells its minor number, so its use cannot be verified");
 }
 
 static void nvml_sample(struct gpu_backend *self, const struct gpu_pci_card *pci, struct gpu *gpu) {

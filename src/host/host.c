@@ -37,12 +37,12 @@ static void op_task_changed(void *env, const struct task *task, bool is_gone) { 
 static const struct controller_ops ops = {
     .record = op_record, .send = op_send, .task_changed = op_task_changed};
 
-static void on_recorded(void *user, uint64_t token, const GError *error) {
+static void on_recorded(void *user, struct record *record, const GError *error) {
     struct host *host = user;
 
     if (error)
         log_error("a record could not be written: %s", error->message);
-    controller_recorded(host->controller, token, host_now(), error);
+    controller_recorded(host->controller, record, error);
 }
 
 static void on_tick(uv_timer_t *timer) {

@@ -178,7 +178,7 @@ static void deliver(struct store *store) {
 
     while ((job = g_async_queue_try_pop(store->done))) {
         if (job->kind == JOB_RECORD && store->on_recorded)
-            store->on_recorded(store->recorded_user, job->record->token, job->error);
+            store->on_recorded(store->recorded_user, g_steal_pointer(&job->record), job->error);
         else if (job->kind == JOB_NODE && job->on_done)
             job->on_done(job->user, job->error);
         else if (job->kind == JOB_QUERY)

@@ -35,9 +35,9 @@ bool store_load(struct store *store, GPtrArray **ret_live_tasks, GPtrArray **ret
 char *store_meta(struct store *store, const char *key, const char *if_absent, GError **error);
 
 /* ---- writing ---- */
-typedef void store_record_cb(void *user, uint64_t token, const GError *error);
+typedef void store_record_cb(void *user, struct record *record, const GError *error); /* gets the record back */
 void store_set_record_cb(struct store *store, store_record_cb *on_recorded, void *user);
-/* Takes the record; the callback set above follows with its token. */
+/* Has the record until the callback set above gives it back. */
 void store_record(struct store *store, struct record *record);
 /* Replaces what is kept of a node; NULL keeps what was there. on_done may be NULL. */
 typedef void store_done_cb(void *user, const GError *error);

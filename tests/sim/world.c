@@ -90,8 +90,7 @@ static void commit_one(struct world *w, bool fails) {
         const struct task *task = record->tasks->pdata[i];
         g_hash_table_insert(w->disk, GUINT_TO_POINTER(task->id), task_copy(task));
     }
-    controller_recorded(w->host, record->token, w->now, error);
-    record_free(record);
+    controller_recorded(w->host, record, error);
 }
 
 static void cut(struct world *w, struct node *node) {

@@ -161,8 +161,7 @@ static void commit(struct bed *bed, const char *failure) {
     if (failure)
         kr_fail(&error, STORAGE, "%s", failure);
     while ((record = g_queue_pop_head(&bed->records))) {
-        controller_recorded(bed->c, record->token, bed->now, error);
-        record_free(record);
+        controller_recorded(bed->c, record, error);
         controller_check(bed->c);
     }
 }

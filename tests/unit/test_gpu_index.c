@@ -162,7 +162,11 @@ static void test_idle_baseline(struct fixture *f, const void *data) {
 
 static void test_bad_file(struct fixture *f, const void *data) {
     static const char *const bad[] = {
-        "", "{", "[]", "{\"version\":2,\"cards\":[]}", "{\"version\":1}",
+        "",
+        "{",
+        "[]",
+        "{\"version\":2,\"cards\":[]}",
+        "{\"version\":1}",
         ("{\"version\":1,\"cards\":[{\"index\":1,\"uuid\":\"a\",\"pci_address\":\"\",\"name\":\"\"},"
          "{\"index\":1,\"uuid\":\"b\",\"pci_address\":\"\",\"name\":\"\"}]}"),
         "{\"version\":1,\"cards\":[{\"index\":-1,\"uuid\":\"a\",\"pci_address\":\"\",\"name\":\"\"}]}"};

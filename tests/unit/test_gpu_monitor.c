@@ -34,7 +34,8 @@ static const char new_library[] = FAKES "nvml/libnvidia-ml.so.1";
 static const char old_library[] = FAKES "nvml_old/libnvidia-ml.so.1";
 
 static void run_simtree(struct fixture *f) {
-    const char *argv[] = {"/usr/bin/python3", TEST_SOURCE_ROOT "/tests/fakes/simtree.py", f->scenario_path, f->root, NULL};
+    const char *argv[] = {"/usr/bin/python3", TEST_SOURCE_ROOT "/tests/fakes/simtree.py", f->scenario_path, f->root,
+                          NULL};
     int status = -1;
 
     g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, NULL, NULL, &status, NULL));
@@ -51,7 +52,9 @@ static void apply(struct fixture *f) {
 }
 
 static json_t *card(struct fixture *f, size_t i) { return json_array_get(json_object_get(f->scenario, "gpus"), i); }
-static const char *uuid_of(struct fixture *f, size_t i) { return json_string_value(json_object_get(card(f, i), "uuid")); }
+static const char *uuid_of(struct fixture *f, size_t i) {
+    return json_string_value(json_object_get(card(f, i), "uuid"));
+}
 
 static void set_fault(json_t *owner, const char *function, json_t *fault) {
     json_t *faults = json_object();
@@ -113,18 +116,18 @@ static void teardown(struct fixture *f, const void *data) {
 static void on_tick(uv_timer_t *timer) {}
 
 /* Runs the loop until the condition holds. */
-#define WAIT_FOR(f, condition)                                                                                         \
-    do {                                                                                                               \
-        int64_t end_ms = clock_mono_ms() + PATIENCE_MS;                                                                \
-        uv_timer_t tick;                                                                                               \
-        uv_timer_init(&(f)->loop, &tick);                                                                              \
-        uv_timer_start(&tick, on_tick, 10, 10);                                                                        \
-        while (!(condition) && clock_mono_ms() < end_ms)                                                               \
-            uv_run(&(f)->loop, UV_RUN_ONCE);                                                                           \
-        uv_close((uv_handle_t *)&tick, NULL);                                                                          \
-        uv_run(&(f)->loop, UV_RUN_NOWAIT);                                                                             \
-        if (!(condition))                                                                                              \
-            g_error("never came true: %s; %s", #condition, describe(f));                                               \
+#define WAIT_FOR(f, condition)                                           \
+    do {                                                                 \
+        int64_t end_ms = clock_mono_ms() + PATIENCE_MS;                  \
+        uv_timer_t tick;                                                 \
+        uv_timer_init(&(f)->loop, &tick);                                \
+        uv_timer_start(&tick, on_tick, 10, 10);                          \
+        while (!(condition) && clock_mono_ms() < end_ms)                 \
+            uv_run(&(f)->loop, UV_RUN_ONCE);                             \
+        uv_close((uv_handle_t *)&tick, NULL);                            \
+        uv_run(&(f)->loop, UV_RUN_NOWAIT);                               \
+        if (!(condition))                                                \
+            g_error("never came true: %s; %s", #condition, describe(f)); \
     } while (0)
 
 static const struct gpu_snapshot *snapshot(struct fixture *f) { return gpu_monitor_snapshot(f->monitor); }
@@ -294,7 +297,8 @@ static void test_missing_figure(struct fixture *f, const void *data) {
 static void test_memory_fails(struct fixture *f, const void *data) {
     set_fault(card(f, 1), "nvmlDeviceGetMemoryInfo", json_pack("{s:s}", "return", "UNKNOWN"));
     apply(f);
-    WAIT_FOR(f, count(f) == 4 && gpu(f, 1)->condition == GPU_CONDITION_UNKNOWN && gpu(f, 0)->condition == GPU_CONDITION_OK);
+    WAIT_FOR(f, count(f) == 4 && gpu(f, 1)->condition == GPU_CONDITION_UNKNOWN &&
+                    gpu(f, 0)->condition == GPU_CONDITION_OK);
     g_assert_true(says(gpu(f, 1)->reason, "read the memory"));
     check(f, 1, 1);
     g_assert_false(f->is_free[0]);
@@ -553,8 +557,12 @@ static void test_cancel(struct fixture *f, const void *data) {
 }
 
 static void test_worker_missing(struct fixture *f, const void *data) {
-    struct gpu_monitor_config config = {.sysfs_root = f->root, .nvml_library = f->library, .index_file = f->index_path,
-                                        .worker_exe = "/does/not/exist", .interval_ms = 40, .deadline_ms = DEADLINE_MS};
+    struct gpu_monitor_config config = {.sysfs_root = f->root,
+                                        .nvml_library = f->library,
+                                        .index_file = f->index_path,
+                                        .worker_exe = "/does/not/exist",
+                                        .interval_ms = 40,
+                                        .deadline_ms = DEADLINE_MS};
 
     WAIT_FOR(f, all_ok(f));
     stop_monitor(f);
@@ -568,8 +576,8 @@ static void test_worker_missing(struct fixture *f, const void *data) {
 }
 
 static void test_bad_index_file(struct fixture *f, const void *data) {
-    struct gpu_monitor_config config = {.sysfs_root = "/", .nvml_library = "x", .index_file = "/proc/nowhere/x",
-                                        .interval_ms = 1, .deadline_ms = 1};
+    struct gpu_monitor_config config = {
+        .sysfs_root = "/", .nvml_library = "x", .index_file = "/proc/nowhere/x", .interval_ms = 1, .deadline_ms = 1};
     g_autoptr(GError) error = NULL;
 
     g_assert_null(gpu_monitor_new(&f->loop, &config, on_update, f, &error));

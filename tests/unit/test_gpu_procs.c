@@ -32,7 +32,8 @@ static pid_t start_holder(const char *node, const char *name) {
         close(ready[0]);
         if (fd < 0 || dup2(ready[1], STDOUT_FILENO) < 0)
             _exit(1);
-        execl("/bin/sh", name, "-c", "echo; exec 1>&-; printf %s \"$1\" > /proc/$$/comm; kill -STOP $$", "sh", name, NULL);
+        execl("/bin/sh", name, "-c", "echo; exec 1>&-; printf %s \"$1\" > /proc/$$/comm; kill -STOP $$", "sh", name,
+              NULL);
         _exit(1);
     }
     close(ready[1]);

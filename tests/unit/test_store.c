@@ -20,10 +20,10 @@ struct bed {
     GPtrArray *ids; /* of the last query */
 };
 
-static void on_recorded(void *user, uint64_t token, const GError *error) {
+static void on_recorded(void *user, struct record *record, const GError *error) {
     struct bed *bed = user;
 
-    (void)token;
+    record_free(record);
     bed->answered++;
     bed->failed += error != NULL;
     if (error) {
@@ -216,10 +216,11 @@ static void test_full_disk(void) { /* refused, nothing corrupted, and it goes on
 
 static int ack_fd = -1; /* of the child that is killed */
 
-static void on_child_recorded(void *user, uint64_t token, const GError *error) {
-    uint32_t id = (uint32_t)token;
+static void on_child_recorded(void *user, struct record *record, const GError *error) {
+    uint32_t id = ((const struct task *)record->tasks->pdata[0])->id;
 
     (void)user;
+    record_free(record);
     if (!error && write(ack_fd, &id, sizeof id) != sizeof id)
         _exit(2);
 }
@@ -236,7 +237,6 @@ static void child_main(const char *path) {
         struct record *record = g_new0(struct record, 1);
         record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
         g_ptr_array_add(record->tasks, make_task(id, NULL, TASK_COMPLETED));
-        record->token = id;
         store_record(store, record);
         uv_run(&loop, UV_RUN_NOWAIT);
         if (id % 16 == 0)

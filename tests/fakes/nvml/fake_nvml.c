@@ -261,8 +261,8 @@ static int list(const char *function, const struct nvml_device *device, const ch
 EXPORT void kohakuriver_nvml_is_simulated(void);
 void kohakuriver_nvml_is_simulated(void) {}
 
-#define NVML(name, ...)                                                                                                \
-    EXPORT int name(__VA_ARGS__);                                                                                      \
+#define NVML(name, ...)           \
+    EXPORT int name(__VA_ARGS__); \
     int name(__VA_ARGS__)
 
 NVML(nvmlInit, void) { return start(__func__); }
