@@ -465,8 +465,9 @@ static void on_log_done(void *user, const GError *error) {
     }
     if (error)
         ex->output_lost = g_strdup(error->message);
-    ex->is_output_done = error != NULL;
-    ex->output_ended_ms = clock_wall_ms();
+    ex->is_output_done = error || ex->is_last_reading;
+    if (!ex->is_output_done && ex->phase < EXEC_ENDING) /* most likely the end is about to be told */
+        attach_later(ex);
     if (ex->phase == EXEC_OUTPUT)
         execution_enter(ex, EXEC_OUTPUT);
 }
@@ -492,8 +493,8 @@ void execution_attach(struct execution *ex) {
 
     if (!ex->log && !ex->is_output_done)
         ex->log = log_writer_open(x->logs, ex->file.lease.task_id, ex->file.lease.epoch);
-    if (!ex->logs && !ex->is_output_done && !ex->output_ended_ms)
-        ex->logs = engine_logs(x->engine, ex->file.container, log_writer_since_ns(ex->log), true, &sink, ex);
+    if (!ex->logs && !ex->is_output_done)
+        ex->logs = engine_logs(x->engine, ex->file.container, log_writer_since_ns(ex->log), !ex->is_last_reading, &sink, ex);
     if (!ex->wait && ex->phase < EXEC_ENDING)
         ex->wait = engine_wait(x->engine, ex->file.container, on_wait_done, ex);
 }

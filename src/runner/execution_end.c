@@ -102,13 +102,18 @@ static void on_output_timeout(uv_timer_t *timer) {
     execution_enter(ex, EXEC_OUTPUT);
 }
 
-/* A stream that the engine ended before the container did has not told everything. */
+/* A followed stream may end before the last words (seen: a last line without newline is missing), so what there is since
+ * the last entry is read once more. */
 void execution_begin_output(struct execution *ex) {
-    if (ex->is_output_done || ex->output_ended_ms >= ex->file.report.finished_ms) {
+    if (ex->is_output_done) {
         execution_enter(ex, EXEC_SAVING);
         return;
     }
-    ex->output_ended_ms = 0;
+    if (!ex->is_last_reading) {
+        ex->is_last_reading = true;
+        uv_timer_stop(&ex->attach_timer);
+        engine_call_cancel(g_steal_pointer(&ex->logs));
+    }
     if (!ex->logs && !uv_is_active((uv_handle_t *)&ex->attach_timer))
         execution_attach(ex);
     uv_timer_start(&ex->step_timer, on_output_timeout, OUTPUT_TIMEOUT_MS, 0);

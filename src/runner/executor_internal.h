@@ -47,7 +47,7 @@ struct execution {
     int open_handles;
     struct log_writer *log;
     bool is_output_done;
-    int64_t output_ended_ms; /* wall clock; when the engine ended the stream, 0: it has not */
+    bool is_last_reading; /* the container has ended: what is read now is all there will be */
     char *output_lost; /* why the end of the output is missing */
     int signum;        /* last sent, 0: none */
     char *failure;     /* found out before the end: the reason, whatever the exit code says */
