@@ -15,11 +15,10 @@ def test_a_full_disk_on_the_host_refuses_and_corrupts_nothing():
         with Cluster(nodes=("node2",), host_state_dir=disk / "host") as c:
             known = c.submit("node2::0", "sleep", "300")
             c.wait_state(known, "running")
-            with open(disk / "filler", "wb") as filler:
+            with open(disk / "filler", "wb", buffering=0) as filler:
                 try:
                     while True:
                         filler.write(b"x" * 4096)
-                        filler.flush()
                 except OSError:
                     pass
             body = {"targets": ["node2::1"], "command": ["true"], "env": ["X=" + "y" * 50000]}
