@@ -289,7 +289,7 @@ static int api_minor(const char *text) {
 }
 
 static bool choose_api(int min, int max, char **ret_api, GError **error) {
-    if (max < 0 || max < OUR_API_MIN_MINOR || min > OUR_API_MINOR)
+    if (max < OUR_API_MIN_MINOR || min > OUR_API_MINOR)
         return kr_fail(error, REFUSED, "its API versions 1.%d to 1.%d and ours, 1.%d to 1.%d, have none in common",
                        MAX(min, 0), max, OUR_API_MIN_MINOR, OUR_API_MINOR);
     *ret_api = g_strdup_printf("1.%d", MIN(max, OUR_API_MINOR));
