@@ -35,8 +35,8 @@ static json_t *mounts_to_json(const struct engine_mount *mounts, size_t n) {
     json_t *list = json_array();
 
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b}", "Type", "bind", "Source", mounts[i].source,
-                                              "Target", mounts[i].target, "ReadOnly", mounts[i].read_only));
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b}", "Type", "bind", "Source", mounts[i].source, "Target",
+                                              mounts[i].target, "ReadOnly", mounts[i].read_only));
     return list;
 }
 
@@ -289,7 +289,7 @@ static int api_minor(const char *text) {
 }
 
 static bool choose_api(int min, int max, char **ret_api, GError **error) {
-    if (max < 0 || max < OUR_API_MIN_MINOR || min > OUR_API_MINOR)
+    if (max < OUR_API_MIN_MINOR || min > OUR_API_MINOR)
         return kr_fail(error, REFUSED, "its API versions 1.%d to 1.%d and ours, 1.%d to 1.%d, have none in common",
                        MAX(min, 0), max, OUR_API_MIN_MINOR, OUR_API_MINOR);
     *ret_api = g_strdup_printf("1.%d", MIN(max, OUR_API_MINOR));
