@@ -107,6 +107,7 @@ static void print_notes(const json_t *notes) {
         cli_note("%s", json_string_value(note));
 }
 
+/* One refusal may be the whole message already; of several, each gets its line. */
 static void print_refusals(const json_t *refusals, const char *message) {
     const json_t *refusal;
     size_t i;
@@ -116,7 +117,7 @@ static void print_refusals(const json_t *refusals, const char *message) {
         g_autofree char *line = g_strdup_printf("%s: %s", target && target[0] ? target : "any node",
                                                 reason ? reason : "");
         g_autofree char *clean = cli_clean(line);
-        if (!reason || !strstr(message, reason))
+        if (json_array_size(refusals) > 1 || !reason || !strstr(message, reason))
             fprintf(stderr, "refused: %s\n", clean);
     }
 }

@@ -11,11 +11,12 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/mem.h"
 #include "gpu/gpu_backend.h"
 #include "gpu/gpu_monitor.h"
 #include "gpu/gpu_procs.h"
 
-enum { MAX_USERS_TOLD = 32 };
+enum { MAX_USERS_TOLD = 32, TRIM_FIRST = 5, TRIM_EVERY = 100 }; /* in requests served */
 
 struct question {            /* a request, decoded; borrowed from its JSON */
     const json_t *uuids;     /* NULL: all cards */
@@ -260,6 +261,7 @@ int gpu_worker_main(int argc, char **argv) {
     char *line = NULL;
     size_t room = 0;
     ssize_t len;
+    unsigned served = 0;
     bool ok = true;
 
     if (argc < 3) {
@@ -270,8 +272,11 @@ int gpu_worker_main(int argc, char **argv) {
     worker.is_fake_root = strcmp(argv[argc - 2], "/") != 0;
     worker.backend = worker.ops->open(argv[argc - 2], argv[argc - 1]);
     worker.uuids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    while (ok && (len = getline(&line, &room, stdin)) > 0)
+    while (ok && (len = getline(&line, &room, stdin)) > 0) {
         ok = serve_line(&worker, line, (size_t)len);
+        if (++served % TRIM_EVERY == TRIM_FIRST)
+            mem_trim();
+    }
     free(line);
     g_hash_table_unref(worker.uuids);
     worker.ops->close(worker.backend);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -14,9 +13,10 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "host/host_internal.h"
 
-enum { TICK_MS = 1000 };
+enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
 
 struct core_time host_now(void) {
     return (struct core_time){.wall_ms = clock_wall_ms(), .mono_ms = clock_mono_ms()};
@@ -49,6 +49,11 @@ static void on_tick(uv_timer_t *timer) {
     struct host *host = timer->data;
 
     controller_tick(host->controller, host_now());
+}
+
+static void on_trim(uv_timer_t *timer) {
+    (void)timer;
+    mem_trim();
 }
 
 /* ---- start ---- */
@@ -141,10 +146,12 @@ static void on_signal(uv_signal_t *signal, int signum) {
 
 static void start_handles(struct host *host) {
     uv_timer_init(&host->loop, &host->tick);
+    uv_timer_init(&host->loop, &host->trim);
     uv_signal_init(&host->loop, &host->on_term);
     uv_signal_init(&host->loop, &host->on_int);
     host->tick.data = host->on_term.data = host->on_int.data = host;
     uv_timer_start(&host->tick, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&host->trim, on_trim, TRIM_FIRST_MS, TRIM_EVERY_MS);
     uv_signal_start(&host->on_term, on_signal, SIGTERM);
     uv_signal_start(&host->on_int, on_signal, SIGINT);
 }
@@ -219,7 +226,6 @@ int host_main(const struct config *config) {
     uv_loop_init(&host.loop);
     host.controller = controller_new(&ops, &host, config_int(config, "offline_after_ms"));
     if (start(&host, &error)) {
-        malloc_trim(0);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {
         fprintf(stderr, "kohakuriver host: %s\n", error->message);

@@ -26,7 +26,7 @@ struct host {
     GHashTable *waiters;     /* task id -> GPtrArray of struct waiter (api_task.c) */
     GHashTable *relays;      /* stream id -> log_relay */
     uint32_t last_stream;
-    uv_timer_t tick;
+    uv_timer_t tick, trim;
     uv_signal_t on_term, on_int;
     int exit_code;
 };

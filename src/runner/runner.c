@@ -12,11 +12,12 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "engine/simulated.h"
 #include "runner/runner_internal.h"
 
 /* A card or an engine that hangs must not keep the node from saying so. */
-enum { FIRST_DIAL_MS = 3000 };
+enum { FIRST_DIAL_MS = 3000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
 
 /* ---- the cards, for the executor ---- */
 
@@ -182,6 +183,11 @@ static void on_first_dial(uv_timer_t *timer) {
     link_start(runner->link);
 }
 
+static void on_trim(uv_timer_t *timer) {
+    (void)timer;
+    mem_trim();
+}
+
 static void start_handles(struct runner *runner) {
     uint64_t heartbeat_ms = (uint64_t)config_int(runner->config, "heartbeat_ms");
 
@@ -190,6 +196,7 @@ static void start_handles(struct runner *runner) {
     runner->heartbeat_ms = (int64_t)heartbeat_ms;
     uv_timer_start(&runner->heartbeat, on_heartbeat, heartbeat_ms, heartbeat_ms);
     uv_timer_start(&runner->first_dial, on_first_dial, FIRST_DIAL_MS, 0);
+    uv_timer_start(&runner->trim, on_trim, TRIM_FIRST_MS, TRIM_EVERY_MS);
 }
 
 static void init_handles(struct runner *runner) {
@@ -197,6 +204,7 @@ static void init_handles(struct runner *runner) {
     uv_signal_init(&runner->loop, &runner->on_int);
     uv_timer_init(&runner->loop, &runner->heartbeat);
     uv_timer_init(&runner->loop, &runner->first_dial);
+    uv_timer_init(&runner->loop, &runner->trim);
     runner->on_term.data = runner->on_int.data = runner->heartbeat.data = runner->first_dial.data = runner;
 }
 
@@ -230,6 +238,7 @@ static void close_own_handles(struct runner *runner) {
     uv_close((uv_handle_t *)&runner->on_int, NULL);
     uv_close((uv_handle_t *)&runner->heartbeat, NULL);
     uv_close((uv_handle_t *)&runner->first_dial, NULL);
+    uv_close((uv_handle_t *)&runner->trim, NULL);
 }
 
 /* Users before what they use. */
@@ -279,7 +288,6 @@ int runner_main(const struct config *config) {
     uv_loop_init(&runner.loop);
     init_handles(&runner);
     if (start(&runner, &error)) {
-        malloc_trim(0);
         uv_run(&runner.loop, UV_RUN_DEFAULT);
     } else {
         fprintf(stderr, "kohakuriver runner: %s\n", error->message);

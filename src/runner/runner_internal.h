@@ -32,7 +32,7 @@ struct runner {
     struct link *link;
     bool is_link_started;
     uv_signal_t on_term, on_int;
-    uv_timer_t heartbeat, first_dial;
+    uv_timer_t heartbeat, first_dial, trim;
     int64_t heartbeat_ms;
     int64_t pruned_ms; /* monotonic */
     struct engine_call *probe;

@@ -31,6 +31,7 @@ NVML, NVML_OLD = (BUILD / "tests" / "fakes" / d / "libnvidia-ml.so.1" for d in (
 HOOK_DIR = BUILD / "tests" / "fakes" / "hook"
 
 HEARTBEAT_MS, OFFLINE_MS = 300, 2500
+N_EXTRA_NODES = 8
 TERMINAL = ("completed", "failed", "killed")
 live_clusters = []
 
@@ -48,6 +49,17 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def fill_disk(folder):
+    """Writes folder/filler until nothing fits any more."""
+    with open(folder / "filler", "wb", buffering=0) as filler:
+        for size in (65536, 4096, 1):
+            try:
+                while filler.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                pass
 
 
 class Result:
@@ -198,6 +210,7 @@ class Cluster:
         self.dir = Path(tempfile.mkdtemp(prefix="kr-e2e-", dir="/tmp"))
         live_clusters.append(self)
         self.nodes, self.engines, self.engine = {}, [], None
+        self.extra = [self.make_extra_scenario(n) for n in range(N_EXTRA_NODES)]
         self.port = free_port()
         self.url = "http://127.0.0.1:%d" % self.port
         self.host_state_dir = Path(host_state_dir or self.dir / "host")
@@ -223,6 +236,15 @@ class Cluster:
         for name in nodes:
             self.nodes[name].wait_online()
 
+    def make_extra_scenario(self, n):
+        """Cards of their own for a node that a test adds: no two nodes can have the same card."""
+        data = scenario("node2")
+        for i, gpu in enumerate(data["gpus"]):
+            gpu.update(uuid="GPU-e%07d-0000-0000-0000-%012d" % (n, i), minor=16 + 2 * n + i)
+        path = self.dir / ("extra-%d.json" % n)
+        path.write_text(json.dumps(data))
+        return path
+
     def start_host(self, **environment):
         self.host.start(**environment)
         wait_until(lambda: "the host answers; its log: " + self.host.tail(), self.host_answers, 15)
@@ -237,15 +259,17 @@ class Cluster:
 
     def add_engine(self, name, hook=True):
         engine = Engine(self.dir, name, HOOK_DIR if hook else None,
-                        [FAKES / "scenarios" / (n + ".json") for n in ("mynode", "node2")])
+                        [FAKES / "scenarios" / (n + ".json") for n in ("mynode", "node2")] + self.extra)
         self.engines.append(engine)
         engine.start()
         engine.import_image()
         return engine
 
-    def add_node(self, name, start=True, scenario_name=None, engine="shared", **options):
-        known = name if (FAKES / "scenarios" / (name + ".json")).exists() else "node2"
-        node = Node(self, name, scenario(scenario_name or known), self.engine if engine == "shared" else engine, **options)
+    def add_node(self, name, start=True, engine="shared", **options):
+        """mynode and node2 are what tests/fakes/scenarios says; any other name gets two cards of its own."""
+        known = FAKES / "scenarios" / (name + ".json")
+        data = scenario(name) if known.exists() else json.loads(self.extra.pop().read_text())
+        node = Node(self, name, data, self.engine if engine == "shared" else engine, **options)
         self.nodes[name] = node
         return node.start() if start else node
 

@@ -3,7 +3,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from cluster import Cluster, main, skip, wait_until
+from cluster import Cluster, fill_disk, main, skip, wait_until
 
 
 def test_a_full_disk_on_the_host_refuses_and_corrupts_nothing():
@@ -15,12 +15,7 @@ def test_a_full_disk_on_the_host_refuses_and_corrupts_nothing():
         with Cluster(nodes=("node2",), host_state_dir=disk / "host") as c:
             known = c.submit("node2::0", "sleep", "300")
             c.wait_state(known, "running")
-            with open(disk / "filler", "wb", buffering=0) as filler:
-                try:
-                    while True:
-                        filler.write(b"x" * 4096)
-                except OSError:
-                    pass
+            fill_disk(disk)
             body = {"targets": ["node2::1"], "command": ["true"], "env": ["X=" + "y" * 50000]}
             answers = [c.api("POST", "/tasks", body) for _ in range(20)]
             refused = [a for a in answers if a[0] != 201]
