@@ -282,7 +282,9 @@ static struct engine_call *docker_probe(struct engine *engine, engine_probe_cb *
     struct docker_call *call = call_new(engine, finish_version, user, g_strdup("probe"));
 
     call->on_done.probe = on_done;
-    return send_request(call, (struct request){.method = "GET", .path = g_strdup("/version"), .is_unversioned = true,
+    return send_request(call, (struct request){.method = "GET",
+                                               .path = g_strdup("/version"),
+                                               .is_unversioned = true,
                                                .timeout_ms = PROBE_TIMEOUT_MS});
 }
 
@@ -320,8 +322,9 @@ static struct engine_call *docker_pull(struct engine *engine, const char *image,
 
     call->on_done.done = on_done;
     call->line = g_string_new(NULL);
-    return send_request(call, (struct request){.method = "POST", .path = g_strconcat("/images/create?", query, NULL),
-                                               .is_stream = true});
+    return send_request(
+        call,
+        (struct request){.method = "POST", .path = g_strconcat("/images/create?", query, NULL), .is_stream = true});
 }
 
 /* ---- create, start, wait ---- */
@@ -339,12 +342,15 @@ static void finish_create(struct docker_call *call, int status, const char *body
 
 static struct engine_call *docker_create(struct engine *engine, const struct engine_config *config,
                                          engine_create_cb *on_done, void *user) {
-    struct docker_call *call = call_new(engine, finish_create, user, g_strdup_printf("create container %s", config->name));
+    struct docker_call *call = call_new(engine, finish_create, user,
+                                        g_strdup_printf("create container %s", config->name));
     g_autofree char *name = escape(config->name);
 
     call->on_done.create = on_done;
-    return send_request(call, (struct request){.method = "POST", .path = g_strconcat("/containers/create?name=", name, NULL),
-                                               .body = docker_create_body(config), .timeout_ms = CREATE_TIMEOUT_MS});
+    return send_request(call, (struct request){.method = "POST",
+                                               .path = g_strconcat("/containers/create?name=", name, NULL),
+                                               .body = docker_create_body(config),
+                                               .timeout_ms = CREATE_TIMEOUT_MS});
 }
 
 static struct engine_call *docker_start(struct engine *engine, const char *id, engine_done_cb *on_done, void *user) {
@@ -358,7 +364,8 @@ static struct engine_call *docker_wait(struct engine *engine, const char *id, en
     struct docker_call *call = call_new(engine, finish_done, user, name_call("wait for", id));
 
     call->on_done.done = on_done;
-    return send_request(call, (struct request){.method = "POST", .path = container_path(id, "/wait?condition=not-running"),
+    return send_request(call, (struct request){.method = "POST",
+                                               .path = container_path(id, "/wait?condition=not-running"),
                                                .may_repeat = true});
 }
 
@@ -377,8 +384,8 @@ static struct engine_call *docker_inspect(struct engine *engine, const char *id,
     struct docker_call *call = call_new(engine, finish_inspect, user, name_call("inspect", id));
 
     call->on_done.inspect = on_done;
-    return send_request(call, (struct request){.method = "GET", .path = container_path(id, "/json"),
-                                               .timeout_ms = QUICK_TIMEOUT_MS});
+    return send_request(
+        call, (struct request){.method = "GET", .path = container_path(id, "/json"), .timeout_ms = QUICK_TIMEOUT_MS});
 }
 
 static void finish_list(struct docker_call *call, int status, const char *body, size_t len, const GError *error) {
@@ -394,7 +401,8 @@ static struct engine_call *docker_list(struct engine *engine, const char *const 
     g_autofree char *filter = docker_label_filter(labels);
 
     call->on_done.list = on_done;
-    return send_request(call, (struct request){.method = "GET", .timeout_ms = QUICK_TIMEOUT_MS,
+    return send_request(call, (struct request){.method = "GET",
+                                               .timeout_ms = QUICK_TIMEOUT_MS,
                                                .path = g_strconcat("/containers/json?all=1&filters=", filter, NULL)});
 }
 
@@ -422,7 +430,8 @@ static void on_entry_end(void *user) {
         call->sink.on_entry_end(call->user);
 }
 
-static const struct engine_log_sink pump_sink = {.on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end};
+static const struct engine_log_sink pump_sink = {
+    .on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end};
 
 static void on_http_data(void *user, const char *bytes, size_t len) {
     struct docker_call *call = user;
@@ -449,9 +458,9 @@ static void finish_logs(struct docker_call *call, int status, const char *body, 
 static struct engine_call *docker_logs(struct engine *engine, const char *id, int64_t since_ns, bool follow,
                                        const struct engine_log_sink *sink, void *user) {
     struct docker_call *call = call_new(engine, finish_logs, user, name_call("read the output of", id));
-    g_autofree char *query =
-        g_strdup_printf("/logs?stdout=1&stderr=1&timestamps=1&follow=%d&since=%" G_GINT64_FORMAT ".%09" G_GINT64_FORMAT,
-                        follow, since_ns / 1000000000, since_ns % 1000000000);
+    g_autofree char *query = g_strdup_printf("/logs?stdout=1&stderr=1&timestamps=1&follow=%d&since=%" G_GINT64_FORMAT
+                                             ".%09" G_GINT64_FORMAT,
+                                             follow, since_ns / 1000000000, since_ns % 1000000000);
 
     call->sink = *sink;
     docker_stream_init(&call->stream, &pump_sink, call);
@@ -466,16 +475,18 @@ static struct engine_call *docker_signal(struct engine *engine, const char *id, 
     g_autofree char *rest = g_strdup_printf("/kill?signal=%d", signum);
 
     call->on_done.done = on_done;
-    return send_request(call, (struct request){.method = "POST", .path = container_path(id, rest),
-                                               .timeout_ms = QUICK_TIMEOUT_MS});
+    return send_request(
+        call, (struct request){.method = "POST", .path = container_path(id, rest), .timeout_ms = QUICK_TIMEOUT_MS});
 }
 
 static struct engine_call *docker_remove(struct engine *engine, const char *id, engine_done_cb *on_done, void *user) {
     struct docker_call *call = call_new(engine, finish_gone, user, name_call("remove", id));
 
     call->on_done.done = on_done;
-    return send_request(call, (struct request){.method = "DELETE", .path = container_path(id, "?force=1&v=1"),
-                                               .timeout_ms = REMOVE_TIMEOUT_MS, .may_repeat = true});
+    return send_request(call, (struct request){.method = "DELETE",
+                                               .path = container_path(id, "?force=1&v=1"),
+                                               .timeout_ms = REMOVE_TIMEOUT_MS,
+                                               .may_repeat = true});
 }
 
 /* ---- the engine ---- */

@@ -35,8 +35,8 @@ static json_t *mounts_to_json(const struct engine_mount *mounts, size_t n) {
     json_t *list = json_array();
 
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b}", "Type", "bind", "Source", mounts[i].source,
-                                              "Target", mounts[i].target, "ReadOnly", mounts[i].read_only));
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b}", "Type", "bind", "Source", mounts[i].source, "Target",
+                                              mounts[i].target, "ReadOnly", mounts[i].read_only));
     return list;
 }
 

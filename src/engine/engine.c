@@ -18,8 +18,8 @@ void engine_container_free(struct engine_container *container) {
 }
 
 bool engine_is_away(const GError *error) {
-    return g_error_matches(error, KR_ERROR, KR_ERROR_UNREACHABLE) || g_error_matches(error, KR_ERROR, KR_ERROR_TIMEOUT) ||
-           g_error_matches(error, KR_ERROR, KR_ERROR_IO);
+    return g_error_matches(error, KR_ERROR, KR_ERROR_UNREACHABLE) ||
+           g_error_matches(error, KR_ERROR, KR_ERROR_TIMEOUT) || g_error_matches(error, KR_ERROR, KR_ERROR_IO);
 }
 
 void engine_free(struct engine *engine) {
@@ -71,7 +71,6 @@ struct engine_call *engine_remove(struct engine *engine, const char *id, engine_
     return engine->ops->remove(engine, id, on_done, user);
 }
 
-struct engine_call *engine_list(struct engine *engine, const char *const *labels, engine_list_cb *on_done,
-                                void *user) {
+struct engine_call *engine_list(struct engine *engine, const char *const *labels, engine_list_cb *on_done, void *user) {
     return engine->ops->list(engine, labels, on_done, user);
 }

@@ -57,8 +57,8 @@ enum engine_memlock { ENGINE_MEMLOCK_DEFAULT = -2, ENGINE_MEMLOCK_UNLIMITED = -1
 struct engine_config {
     const char *name;
     const char *image;
-    char *const *argv; /* run exactly so: no entry point of the image, no shell */
-    char *const *env;  /* "K=V", complete; also what keeps GPUs out (NVIDIA_VISIBLE_DEVICES=void) */
+    char *const *argv;   /* run exactly so: no entry point of the image, no shell */
+    char *const *env;    /* "K=V", complete; also what keeps GPUs out (NVIDIA_VISIBLE_DEVICES=void) */
     char *const *labels; /* "K=V" */
     const struct engine_mount *mounts;
     size_t n_mounts;
@@ -88,8 +88,8 @@ struct engine_container {
     /* the rest only from engine_inspect */
     pid_t pid; /* of the first process, 0 unless running */
     int exit_code;
-    bool oom_killed; /* the engine's own word */
-    char *error;     /* the engine's text on a start that failed, or NULL */
+    bool oom_killed;                 /* the engine's own word */
+    char *error;                     /* the engine's text on a start that failed, or NULL */
     int64_t started_ms, finished_ms; /* wall clock, 0: never */
 };
 void engine_container_free(struct engine_container *container);
@@ -141,5 +141,4 @@ struct engine_call *engine_signal(struct engine *engine, const char *id, int sig
 /* Removes it with its anonymous volumes, killing it when it runs. Success also when it is gone. */
 struct engine_call *engine_remove(struct engine *engine, const char *id, engine_done_cb *on_done, void *user);
 /* All containers, ended ones too, that carry every label ("K=V", NULL-terminated). */
-struct engine_call *engine_list(struct engine *engine, const char *const *labels, engine_list_cb *on_done,
-                                void *user);
+struct engine_call *engine_list(struct engine *engine, const char *const *labels, engine_list_cb *on_done, void *user);

@@ -54,7 +54,8 @@ struct sim_engine {
 };
 
 enum kind { PROBE, PULL, CREATE, START, WAIT, INSPECT, LOGS, SIGNAL, REMOVE, LIST };
-static const char *const kind_names[] = {"probe", "pull", "create", "start", "wait", "inspect", "logs", "signal", "remove", "list"};
+static const char *const kind_names[] = {"probe",   "pull", "create", "start",  "wait",
+                                         "inspect", "logs", "signal", "remove", "list"};
 
 struct sim_call {
     struct engine_call base;
@@ -68,8 +69,8 @@ struct sim_call {
         engine_inspect_cb *inspect;
         engine_list_cb *list;
     } on_done;
-    uv_timer_t timer; /* the answer never comes at once */
-    char *id;         /* or image */
+    uv_timer_t timer;       /* the answer never comes at once */
+    char *id;               /* or image */
     struct container *made; /* create: built at the call */
     char **labels;
     int signum;
@@ -341,8 +342,10 @@ static void answer_list(struct sim_call *call, const GError *error) {
 }
 
 static void answer_probe(struct sim_call *call, const GError *error) {
-    struct engine_facts facts = {.presence = error ? ENGINE_ABSENT : ENGINE_PRESENT, .version = (char *)"1",
-                                 .text = (char *)(error ? "the simulated engine is down" : "simulated engine"), .cpus = 64};
+    struct engine_facts facts = {.presence = error ? ENGINE_ABSENT : ENGINE_PRESENT,
+                                 .version = (char *)"1",
+                                 .text = (char *)(error ? "the simulated engine is down" : "simulated engine"),
+                                 .cpus = 64};
 
     call->on_done.probe(call->user, &facts);
 }
@@ -596,7 +599,9 @@ void sim_world_free(struct sim_world *world) {
     g_free(world);
 }
 
-void sim_world_add_image(struct sim_world *world, const char *image) { g_hash_table_add(world->images, g_strdup(image)); }
+void sim_world_add_image(struct sim_world *world, const char *image) {
+    g_hash_table_add(world->images, g_strdup(image));
+}
 
 void sim_world_add_registry_image(struct sim_world *world, const char *image) {
     g_hash_table_add(world->registry, g_strdup(image));

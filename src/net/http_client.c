@@ -351,8 +351,7 @@ static void set_method(struct http_call *call, const struct http_request *reques
     if (has_body) {
         call->body = g_memdup2(request->body ? request->body : "", MAX(request->body_len, 1));
         curl_easy_setopt(call->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                         (curl_off_t)(request->body ? request->body_len : 0));
+        curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(request->body ? request->body_len : 0));
         curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
     }
     if (is_head)

@@ -12,11 +12,11 @@ struct http_client;
 struct http_call;
 
 struct http_request {
-    const char *method;      /* "GET" … */
-    const char *url;         /* http:// or https:// */
-    const char *unix_socket; /* path, or NULL for TCP */
+    const char *method;         /* "GET" … */
+    const char *url;            /* http:// or https:// */
+    const char *unix_socket;    /* path, or NULL for TCP */
     const char *const *headers; /* "Name: value", NULL-terminated, may be NULL */
-    const void *body;        /* copied; NULL: none */
+    const void *body;           /* copied; NULL: none */
     size_t body_len;
     int64_t connect_timeout_ms; /* 0: 5 s */
     int64_t timeout_ms;         /* for the whole call; 0: none (streams, container start) */

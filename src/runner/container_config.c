@@ -115,7 +115,8 @@ static bool add_mount(struct container_plan *plan, const struct execution *ex, c
     char real[PATH_MAX];
 
     if (!realpath(part[0], real))
-        return kr_fail(error, REFUSED, "the mount %s: %s on node %s: %s", text, part[0], x->config.node, g_strerror(errno));
+        return kr_fail(error, REFUSED, "the mount %s: %s on node %s: %s", text, part[0], x->config.node,
+                       g_strerror(errno));
     if (!is_allowed(x, real))
         return kr_fail(error, REFUSED, "the mount %s: node %s does not allow %s (its setting allowed_mounts)", text,
                        x->config.node, real);
@@ -166,9 +167,14 @@ bool container_plan_make(const struct execution *ex, struct container_plan *ret_
     struct container_plan plan = {
         .strings = g_ptr_array_new_with_free_func(g_free),
         .mounts = g_array_new(FALSE, FALSE, sizeof(struct engine_mount)),
-        .config = {.argv = ex->file.spec->argv, .network = x->config.network, .working_dir = x->config.working_dir,
-                   .injection = x->config.injection, .cores = lease->cores, .mem_bytes = lease->mem_bytes,
-                   .shm_bytes = x->config.shm_bytes, .memlock = x->config.memlock,
+        .config = {.argv = ex->file.spec->argv,
+                   .network = x->config.network,
+                   .working_dir = x->config.working_dir,
+                   .injection = x->config.injection,
+                   .cores = lease->cores,
+                   .mem_bytes = lease->mem_bytes,
+                   .shm_bytes = x->config.shm_bytes,
+                   .memlock = x->config.memlock,
                    .log_max_bytes = x->config.log_max_bytes},
     };
 

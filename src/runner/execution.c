@@ -143,8 +143,10 @@ void execution_give_up(struct execution *ex, enum task_state state, const char *
     g_autofree char *copy = g_strdup(reason);
 
     task_report_clear(&ex->file.report);
-    ex->file.report = (struct task_report){.state = state, .reason = g_steal_pointer(&copy),
-                                           .started_ms = ex->file.started_ms, .finished_ms = clock_wall_ms()};
+    ex->file.report = (struct task_report){.state = state,
+                                           .reason = g_steal_pointer(&copy),
+                                           .started_ms = ex->file.started_ms,
+                                           .finished_ms = clock_wall_ms()};
     execution_enter(ex, EXEC_SAVING);
 }
 
@@ -169,8 +171,10 @@ void execution_fill_report(const struct execution *ex, struct task_report *ret_r
     const struct task_report *result = &ex->file.report;
     enum task_state state = shown_state(ex);
 
-    *ret_report = (struct task_report){.task_id = ex->file.lease.task_id, .epoch = ex->file.lease.epoch,
-                                       .state = state, .started_ms = ex->file.started_ms};
+    *ret_report = (struct task_report){.task_id = ex->file.lease.task_id,
+                                       .epoch = ex->file.lease.epoch,
+                                       .state = state,
+                                       .started_ms = ex->file.started_ms};
     if (!task_state_is_terminal(state))
         return;
     ret_report->has_exit_code = result->has_exit_code;
@@ -486,15 +490,18 @@ static void on_wait_done(void *user, const GError *error) {
 
 /* Follows the output and waits for the end, whichever of the two is not under way. */
 void execution_attach(struct execution *ex) {
-    static const struct engine_log_sink sink = {.on_entry = on_log_entry, .on_bytes = on_log_bytes,
-                                                .on_entry_end = on_log_entry_end, .on_batch = on_log_batch,
+    static const struct engine_log_sink sink = {.on_entry = on_log_entry,
+                                                .on_bytes = on_log_bytes,
+                                                .on_entry_end = on_log_entry_end,
+                                                .on_batch = on_log_batch,
                                                 .on_done = on_log_done};
     struct executor *x = ex->executor;
 
     if (!ex->log && !ex->is_output_done)
         ex->log = log_writer_open(x->logs, ex->file.lease.task_id, ex->file.lease.epoch);
     if (!ex->logs && !ex->is_output_done)
-        ex->logs = engine_logs(x->engine, ex->file.container, log_writer_since_ns(ex->log), !ex->is_last_reading, &sink, ex);
+        ex->logs = engine_logs(x->engine, ex->file.container, log_writer_since_ns(ex->log), !ex->is_last_reading, &sink,
+                               ex);
     if (!ex->wait && ex->phase < EXEC_ENDING)
         ex->wait = engine_wait(x->engine, ex->file.container, on_wait_done, ex);
 }
@@ -546,7 +553,8 @@ static char *verify(const struct execution *ex, pid_t pid, bool *ret_unknown) {
     *ret_unknown = !wanted;
     if (!wanted)
         return g_strdup_printf("the device number of GPU %s is not known, so its arrival cannot be verified", unknown);
-    if (found->len == wanted->len && (found->len == 0 || memcmp(found->data, wanted->data, found->len * sizeof(int)) == 0))
+    if (found->len == wanted->len &&
+        (found->len == 0 || memcmp(found->data, wanted->data, found->len * sizeof(int)) == 0))
         return NULL;
     found_text = minors_to_str(found);
     wanted_text = minors_to_str(wanted);

@@ -10,7 +10,13 @@
 #include "base/units.h"
 #include "runner/executor_internal.h"
 
-enum { OOM_LOOKS = 3, OOM_LOOK_MS = 100, OUTPUT_TIMEOUT_MS = 20000, EVIDENCE_POLL_MS = 250, EVIDENCE_SLOW_POLL_MS = 2000 };
+enum {
+    OOM_LOOKS = 3,
+    OOM_LOOK_MS = 100,
+    OUTPUT_TIMEOUT_MS = 20000,
+    EVIDENCE_POLL_MS = 250,
+    EVIDENCE_SLOW_POLL_MS = 2000
+};
 
 /* ---- ending: the engine's word on how ---- */
 
@@ -47,8 +53,11 @@ static void take_result(struct execution *ex, const struct engine_container *c) 
     else if (c->exit_code == 0 && !ex->failure)
         state = TASK_COMPLETED;
     task_report_clear(&ex->file.report);
-    ex->file.report = (struct task_report){.state = state, .has_exit_code = true, .exit_code = c->exit_code,
-                                           .oom = is_oom, .reason = reason_of(ex, c, is_oom),
+    ex->file.report = (struct task_report){.state = state,
+                                           .has_exit_code = true,
+                                           .exit_code = c->exit_code,
+                                           .oom = is_oom,
+                                           .reason = reason_of(ex, c, is_oom),
                                            .started_ms = c->started_ms,
                                            .finished_ms = c->finished_ms ? c->finished_ms : clock_wall_ms()};
     /* the engine stamps a short container's end milliseconds before its start */

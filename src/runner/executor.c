@@ -222,8 +222,12 @@ static bool admit(const struct executor *x, const struct lease *lease, GError **
 }
 
 static void refuse(struct executor *x, const struct lease *lease, const char *reason) {
-    struct task_report report = {.task_id = lease->task_id, .epoch = lease->epoch, .state = TASK_FAILED,
-                                 .reason = (char *)reason, .finished_ms = clock_wall_ms(), .released = true};
+    struct task_report report = {.task_id = lease->task_id,
+                                 .epoch = lease->epoch,
+                                 .state = TASK_FAILED,
+                                 .reason = (char *)reason,
+                                 .finished_ms = clock_wall_ms(),
+                                 .released = true};
 
     log_warning("task %u: refused: %s", lease->task_id, reason);
     x->handlers.on_report(x->user, &report);

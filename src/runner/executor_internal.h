@@ -48,19 +48,19 @@ struct execution {
     struct log_writer *log;
     bool is_output_done;
     bool is_last_reading; /* the container has ended: what is read now is all there will be */
-    char *output_lost; /* why the end of the output is missing */
-    int signum;        /* last sent, 0: none */
-    int oom_looks;     /* how often the engine was asked again whether memory was the cause */
-    char *failure;     /* found out before the end: the reason, whatever the exit code says */
+    char *output_lost;    /* why the end of the output is missing */
+    int signum;           /* last sent, 0: none */
+    int oom_looks;        /* how often the engine was asked again whether memory was the cause */
+    char *failure;        /* found out before the end: the reason, whatever the exit code says */
     char *create_error, *start_error;
     bool was_pulled;
     bool may_have_container; /* the engine was asked to make one, or has shown us one */
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
     /* the way out */
-    int64_t drain_by_ms; /* monotonic */
+    int64_t drain_by_ms;  /* monotonic */
     bool is_save_failing; /* and was logged */
-    bool is_overdue;     /* the end was reported before the release could be proved */
-    char *holding;       /* what stands against the release */
+    bool is_overdue;      /* the end was reported before the release could be proved */
+    char *holding;        /* what stands against the release */
 };
 
 struct executor {

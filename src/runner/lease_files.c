@@ -13,7 +13,8 @@
 
 enum { MAX_FILE_BYTES = 256 * 1024 * 1024, MAX_EPOCHS = 100000, VERSION = 1 };
 
-static const char *const phase_names[] = {[LEASE_ACCEPTED] = "accepted", [LEASE_STARTING] = "starting", [LEASE_ENDED] = "ended"};
+static const char *const phase_names[] = {
+    [LEASE_ACCEPTED] = "accepted", [LEASE_STARTING] = "starting", [LEASE_ENDED] = "ended"};
 
 struct lease_files {
     char *folder, *epochs_path;
@@ -104,7 +105,8 @@ static bool load_epochs(struct lease_files *files, GError **error) {
 
     if (!g_file_test(files->epochs_path, G_FILE_TEST_EXISTS))
         return true;
-    if (!fs_read_file(files->epochs_path, MAX_FILE_BYTES, &text, &len, error) || !(json = jsonx_parse(text, len, error)))
+    if (!fs_read_file(files->epochs_path, MAX_FILE_BYTES, &text, &len, error) ||
+        !(json = jsonx_parse(text, len, error)))
         return false;
     json_object_foreach (json, uuid, epoch) {
         if (strlen(uuid) > GPU_UUID_MAX_BYTES || json_integer_value(epoch) <= 0)
@@ -205,7 +207,8 @@ static bool load_one(const char *path, struct lease_file *file, GError **error) 
     ok = json && file_from_json(json, file, error);
     json_decref(json);
     if (!ok)
-        g_prefix_error(error, "the lease file %s cannot be read (if its task certainly runs no more, remove the file): ", path);
+        g_prefix_error(
+            error, "the lease file %s cannot be read (if its task certainly runs no more, remove the file): ", path);
     return ok;
 }
 

@@ -104,7 +104,8 @@ static bool read_joined(struct link *link, const char *body, size_t len, GError 
         return false;
     r = jr_init(json, "the answer to joining", error);
     {
-        const char *credential = jr_str(&r, "credential", MAX_CREDENTIAL_BYTES), *cluster = jr_str(&r, "cluster_id", 128);
+        const char *credential = jr_str(&r, "credential", MAX_CREDENTIAL_BYTES),
+                   *cluster = jr_str(&r, "cluster_id", 128);
         if (!r.failed && strpbrk(credential, "\r\n"))
             jr_fail(&r, "the credential is malformed");
         ok = jr_done(&r) && keep_credential(link, credential, cluster, error);
@@ -167,9 +168,14 @@ static void join(struct link *link) {
     body = jsonx_to_str(json);
     json_decref(json);
     link->http = http_client_new(link->loop);
-    http_client_start(link->http, &(struct http_request){.method = "POST", .url = url, .headers = headers, .body = body,
-                                                         .body_len = strlen(body), .timeout_ms = DIAL_TIMEOUT_MS,
-                                                         .max_body_bytes = MAX_FILE_BYTES, .user = link,
+    http_client_start(link->http, &(struct http_request){.method = "POST",
+                                                         .url = url,
+                                                         .headers = headers,
+                                                         .body = body,
+                                                         .body_len = strlen(body),
+                                                         .timeout_ms = DIAL_TIMEOUT_MS,
+                                                         .max_body_bytes = MAX_FILE_BYTES,
+                                                         .user = link,
                                                          .on_done = on_joined});
 }
 
@@ -299,8 +305,8 @@ static void dial(struct link *link) {
 
 static void on_closed(uv_handle_t *handle) { g_free(handle->data); }
 
-struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers, void *user,
-                      GError **error) {
+struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers,
+                      void *user, GError **error) {
     struct link *link = g_new0(struct link, 1);
 
     link->loop = loop;

@@ -23,14 +23,14 @@ struct link_handlers {
     json_t *(*hello)(void *user); /* the members of hello besides type, protocol and version; a new reference */
     void (*on_welcome)(void *user, const char *cluster_id, int64_t heartbeat_ms);
     void (*on_message)(void *user, const char *type, const json_t *message); /* after welcome; borrowed */
-    void (*on_down)(void *user);  /* the connection that was welcome is gone */
-    void (*on_drain)(void *user); /* everything queued has been sent */
+    void (*on_down)(void *user);                       /* the connection that was welcome is gone */
+    void (*on_drain)(void *user);                      /* everything queued has been sent */
     void (*on_fatal)(void *user, const GError *error); /* this node has never joined and cannot: no use in going on */
 };
 
 /* Reads the credential when there is one; dials nothing yet. NULL with KR_ERROR_IO or _BAD_REQUEST when it is unreadable. */
-struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers, void *user,
-                      GError **error);
+struct link *link_new(uv_loop_t *loop, const struct link_config *config, const struct link_handlers *handlers,
+                      void *user, GError **error);
 /* Says good-bye; no handler is called any more. The loop must run once more. */
 void link_free(struct link *link);
 void link_start(struct link *link);

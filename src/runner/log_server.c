@@ -116,8 +116,8 @@ static void pump_one(struct log_server *server, struct log_stream *stream) {
     pump(server, stream, buffer);
 }
 
-void log_server_open(struct log_server *server, uint32_t id, uint32_t task_id, enum engine_stream which,
-                     int64_t offset, bool follow) {
+void log_server_open(struct log_server *server, uint32_t id, uint32_t task_id, enum engine_stream which, int64_t offset,
+                     bool follow) {
     struct log_stream *stream;
 
     if (g_hash_table_contains(server->streams, GUINT_TO_POINTER(id))) {
@@ -133,8 +133,13 @@ void log_server_open(struct log_server *server, uint32_t id, uint32_t task_id, e
         return;
     }
     stream = g_new0(struct log_stream, 1);
-    *stream = (struct log_stream){.id = id, .task_id = task_id, .which = which, .offset = offset,
-                                  .credit = WIRE_LOG_WINDOW_BYTES, .follow = follow, .fd = -1};
+    *stream = (struct log_stream){.id = id,
+                                  .task_id = task_id,
+                                  .which = which,
+                                  .offset = offset,
+                                  .credit = WIRE_LOG_WINDOW_BYTES,
+                                  .follow = follow,
+                                  .fd = -1};
     g_hash_table_insert(server->streams, GUINT_TO_POINTER(id), stream);
     pump_one(server, stream);
 }

@@ -15,8 +15,8 @@ struct log_server_ops {
     /* One message of at most WIRE_MAX_BINARY_BYTES: the stream's id and bytes. false: the link is gone, all streams end. */
     bool (*send)(void *user, const void *bytes, size_t len);
     void (*end)(void *user, uint32_t stream, const char *error); /* error may be NULL */
-    bool (*is_congested)(void *user); /* then log_server_drained is called some time later */
-    bool (*is_live)(void *user, uint32_t task_id); /* more output may come */
+    bool (*is_congested)(void *user);                            /* then log_server_drained is called some time later */
+    bool (*is_live)(void *user, uint32_t task_id);               /* more output may come */
 };
 
 /* `store` and `ops` outlive the server. */

@@ -39,7 +39,7 @@ struct log_writer {
     enum engine_stream stream;
     bool is_skipped;
     int64_t entry_ns, entry_len, entry_dropped; /* len of the file before and bytes dropped of it */
-    int write_errno; /* of the first write that failed */
+    int write_errno;                            /* of the first write that failed */
 };
 
 static const char *const suffixes[] = {"stdout", "stderr"};
@@ -74,9 +74,11 @@ static bool read_pos(struct log_writer *w) {
     ssize_t n = pread(w->pos_fd, text, POS_BYTES, 0);
     int64_t epoch;
     int fields = n <= 0 ? 0
-                        : sscanf(text, "1 %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64
-                                       " %" SCNd64 " %" SCNd64, &epoch, &a->last_ns, &a->last_count, &a->len, &a->dropped,
-                                 &b->last_ns, &b->last_count, &b->len, &b->dropped);
+                        : sscanf(text,
+                                 "1 %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64
+                                 " %" SCNd64 " %" SCNd64,
+                                 &epoch, &a->last_ns, &a->last_count, &a->len, &a->dropped, &b->last_ns, &b->last_count,
+                                 &b->len, &b->dropped);
 
     return fields == 9 && epoch == w->epoch && a->len >= 0 && b->len >= 0;
 }
@@ -87,8 +89,9 @@ static void write_pos(struct log_writer *w) {
     char text[POS_BYTES];
     int n = g_snprintf(text, sizeof text,
                        "1 %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64 " %020" PRId64
-                       " %020" PRId64 " %020" PRId64 " %020" PRId64 "\n", w->epoch, a->last_ns, a->last_count, a->len,
-                       a->dropped, b->last_ns, b->last_count, b->len, b->dropped);
+                       " %020" PRId64 " %020" PRId64 " %020" PRId64 "\n",
+                       w->epoch, a->last_ns, a->last_count, a->len, a->dropped, b->last_ns, b->last_count, b->len,
+                       b->dropped);
 
     if (w->pos_fd >= 0 && pwrite(w->pos_fd, text, (size_t)n, 0) != n)
         log_debug("cannot write down the position of task %u's output: %s", w->task_id, g_strerror(errno));

@@ -16,8 +16,8 @@ static const uint64_t short_of_bytes = 64 * 1024 * 1024;
 struct node_facts {
     char *boot_id;
     int cores;
-    GPtrArray *numa;        /* of struct numa_node */
-    GArray *memory_nodes;   /* of int: ids in has_memory */
+    GPtrArray *numa;      /* of struct numa_node */
+    GArray *memory_nodes; /* of int: ids in has_memory */
 };
 
 static char *read_line(const char *path) {
@@ -60,7 +60,8 @@ static void add_numa_node(struct node_facts *facts, const char *folder, int id) 
     g_autofree char *cpulist = read_line(cpulist_path);
     g_autofree char *meminfo = read_line(meminfo_path);
 
-    if (cpulist && cpulist_count(cpulist) >= 0 && strlen(cpulist) <= NODE_TEXT_MAX_BYTES && facts->numa->len < NODE_MAX_NUMA)
+    if (cpulist && cpulist_count(cpulist) >= 0 && strlen(cpulist) <= NODE_TEXT_MAX_BYTES &&
+        facts->numa->len < NODE_MAX_NUMA)
         g_ptr_array_add(facts->numa, numa_node_new(id, cpulist, MAX(meminfo_bytes(meminfo, "MemTotal:"), 0)));
 }
 

@@ -21,7 +21,8 @@ enum { FIRST_DIAL_MS = 3000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
 
 /* ---- the cards, for the executor ---- */
 
-static struct gpu_check_call *gpus_check(void *user, const char *const *uuids, size_t n, gpu_check_cb *on_done, void *arg) {
+static struct gpu_check_call *gpus_check(void *user, const char *const *uuids, size_t n, gpu_check_cb *on_done,
+                                         void *arg) {
     return gpu_monitor_check(((struct runner *)user)->monitor, uuids, n, on_done, arg);
 }
 
@@ -119,9 +120,12 @@ static void open_engine(struct runner *runner) {
 }
 
 static bool open_link(struct runner *runner, const char *state_dir, GError **error) {
-    static const struct link_handlers handlers = {.hello = runner_hello, .on_welcome = on_welcome,
-                                                  .on_message = runner_on_message, .on_down = on_down,
-                                                  .on_drain = on_drain, .on_fatal = on_fatal};
+    static const struct link_handlers handlers = {.hello = runner_hello,
+                                                  .on_welcome = on_welcome,
+                                                  .on_message = runner_on_message,
+                                                  .on_down = on_down,
+                                                  .on_drain = on_drain,
+                                                  .on_fatal = on_fatal};
     struct link_config config = {.node = runner->node,
                                  .host_url = config_str(runner->config, "host_url"),
                                  .state_dir = state_dir,
@@ -132,11 +136,15 @@ static bool open_link(struct runner *runner, const char *state_dir, GError **err
 }
 
 static bool open_executor(struct runner *runner, GError **error) {
-    static const struct executor_handlers handlers = {.on_report = runner_on_report, .on_output = on_output,
-                                                      .on_truth = on_truth};
+    static const struct executor_handlers handlers = {
+        .on_report = runner_on_report, .on_output = on_output, .on_truth = on_truth};
     const struct config *config = runner->config;
-    struct executor_gpus gpus = {.check = gpus_check, .check_cancel = gpu_check_cancel, .set_leased = gpus_set_leased,
-                                 .minor_of = gpus_minor_of, .minors_visible = gpu_minors_visible_to, .user = runner};
+    struct executor_gpus gpus = {.check = gpus_check,
+                                 .check_cancel = gpu_check_cancel,
+                                 .set_leased = gpus_set_leased,
+                                 .minor_of = gpus_minor_of,
+                                 .minors_visible = gpu_minors_visible_to,
+                                 .user = runner};
     struct executor_config settings = {
         .node = runner->node,
         .cluster_id = link_cluster_id(runner->link),
@@ -259,7 +267,10 @@ static void init_log(const struct config *config) {
     static const struct {
         const char *name;
         enum log_level level;
-    } row[] = {{"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"info", LOG_LEVEL_INFO}, {"debug", LOG_LEVEL_DEBUG}};
+    } row[] = {{"error", LOG_LEVEL_ERROR},
+               {"warning", LOG_LEVEL_WARNING},
+               {"info", LOG_LEVEL_INFO},
+               {"debug", LOG_LEVEL_DEBUG}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(row); i++)
         if (strcmp(row[i].name, config_str(config, "log_level")) == 0)

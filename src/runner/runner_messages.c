@@ -24,7 +24,8 @@ static bool take_start(struct runner *runner, const json_t *message, GError **er
     return true;
 }
 
-static bool read_pair(const json_t *message, const char *what, uint32_t *ret_task_id, int64_t *ret_epoch, GError **error) {
+static bool read_pair(const json_t *message, const char *what, uint32_t *ret_task_id, int64_t *ret_epoch,
+                      GError **error) {
     struct json_reader r = jr_init(message, what, error);
 
     *ret_task_id = (uint32_t)jr_int(&r, "task_id", 1, G_MAXUINT32);
@@ -128,9 +129,12 @@ static const struct {
     const char *type;
     bool (*take)(struct runner *runner, const json_t *message, GError **error);
 } messages[] = {
-    {WIRE_START, take_start},         {WIRE_STOP, take_stop},
-    {WIRE_ACK, take_ack},             {WIRE_LOG_OPEN, take_log_open},
-    {WIRE_LOG_CREDIT, take_log_credit}, {WIRE_LOG_CLOSE, take_log_close},
+    {WIRE_START, take_start},
+    {WIRE_STOP, take_stop},
+    {WIRE_ACK, take_ack},
+    {WIRE_LOG_OPEN, take_log_open},
+    {WIRE_LOG_CREDIT, take_log_credit},
+    {WIRE_LOG_CLOSE, take_log_close},
 };
 
 void runner_on_message(void *user, const char *type, const json_t *message) {

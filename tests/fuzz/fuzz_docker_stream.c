@@ -19,7 +19,8 @@ static void on_entry_end(void *user) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const struct engine_log_sink sink = {.on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end};
+    static const struct engine_log_sink sink = {
+        .on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end};
     struct docker_stream stream;
     int depth = 0;
     size_t cut = size ? data[0] % (size + 1) : 0;

@@ -124,8 +124,8 @@ static void on_bytes(void *user, const char *bytes, size_t len) {
 static void on_entry_end(void *user) {}
 static void on_batch(void *user) { ((struct fixture *)user)->batches++; }
 
-static const struct engine_log_sink sink = {.on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end,
-                                            .on_batch = on_batch, .on_done = on_done};
+static const struct engine_log_sink sink = {
+    .on_entry = on_entry, .on_bytes = on_bytes, .on_entry_end = on_entry_end, .on_batch = on_batch, .on_done = on_done};
 
 /* ---- doing ---- */
 
@@ -139,12 +139,12 @@ static void wait_for(struct fixture *f, int done) {
     g_assert_cmpint(f->done, ==, done);
 }
 
-#define CALL(f, call)                  \
-    do {                               \
-        int before_ = (f)->done;       \
-        (void)(call);                  \
+#define CALL(f, call)                            \
+    do {                                         \
+        int before_ = (f)->done;                 \
+        (void)(call);                            \
         g_assert_cmpint((f)->done, ==, before_); \
-        wait_for((f), before_ + 1);    \
+        wait_for((f), before_ + 1);              \
     } while (0)
 
 #define CALL_OK(f, call)               \
@@ -199,7 +199,8 @@ static void test_absent(struct fixture *f, gconstpointer data) {
 
     CALL(f, engine_probe(none, on_probe, f));
     g_assert_cmpint(f->facts.presence, ==, ENGINE_ABSENT);
-    g_assert_cmpstr(f->facts.text, ==, "no usable Docker Engine: cannot reach /nonexistent/docker.sock: No such file or directory");
+    g_assert_cmpstr(f->facts.text, ==,
+                    "no usable Docker Engine: cannot reach /nonexistent/docker.sock: No such file or directory");
     CALL(f, engine_inspect(none, "x", on_inspect, f));
     g_assert_true(engine_is_away(f->error));
     engine_free(none);
@@ -218,7 +219,8 @@ static void test_probe(struct fixture *f, gconstpointer data) {
 
 /* Words, environment, both streams, bytes that are no text, a last line without end, the exit code. */
 static void test_run(struct fixture *f, gconstpointer data) {
-    char *const *argv = ARGV("sh", "-c", "printf '%s|' \"$@\" \"$A\"; printf '\\377\\000x'; echo e >&2; exit 3", "sh", "a b\n\"'", "");
+    char *const *argv = ARGV("sh", "-c", "printf '%s|' \"$@\" \"$A\"; printf '\\377\\000x'; echo e >&2; exit 3", "sh",
+                             "a b\n\"'", "");
 
     if (is_skipped())
         return;
@@ -255,7 +257,8 @@ static void test_follow(struct fixture *f, gconstpointer data) {
 static void test_signal(struct fixture *f, gconstpointer data) {
     if (is_skipped())
         return;
-    create(f, ARGV("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"), (struct engine_config){0});
+    create(f, ARGV("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"),
+           (struct engine_config){0});
     CALL_OK(f, engine_signal(f->engine, f->id, SIGTERM, on_done, f)); /* does not run yet: nothing to do */
     CALL_OK(f, engine_start(f->engine, f->id, on_done, f));
     CALL_OK(f, engine_start(f->engine, f->id, on_done, f));
@@ -301,7 +304,8 @@ static void test_missing(struct fixture *f, gconstpointer data) {
 static void test_gpu_refused(struct fixture *f, gconstpointer data) {
     if (is_skipped())
         return;
-    create(f, ARGV("true"), (struct engine_config){.gpu_uuids = ARGV("GPU-that-does-not-exist"), .injection = ENGINE_INJECTION_NVIDIA});
+    create(f, ARGV("true"),
+           (struct engine_config){.gpu_uuids = ARGV("GPU-that-does-not-exist"), .injection = ENGINE_INJECTION_NVIDIA});
     g_assert_no_error(f->error);
     CALL(f, engine_start(f->engine, f->id, on_done, f));
     g_assert_error(f->error, KR_ERROR, KR_ERROR_REFUSED);
@@ -313,12 +317,19 @@ static void test_gpu_refused(struct fixture *f, gconstpointer data) {
 
 static void test_limits(struct fixture *f, gconstpointer data) {
     struct engine_mount mount = {.source = "/proc/version", .target = "/in", .read_only = true};
-    char *const *argv = ARGV("sh", "-c", "pwd; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2; cat /in >/dev/null && { (echo x >>/in) 2>/dev/null || echo ro; }");
+    char *const *argv = ARGV("sh", "-c",
+                             "pwd; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2; cat /in >/dev/null && { (echo "
+                             "x >>/in) 2>/dev/null || echo ro; }");
 
     if (is_skipped())
         return;
-    run(f, argv, (struct engine_config){.shm_bytes = 3 << 20, .working_dir = "/tmp", .mounts = &mount, .n_mounts = 1, .cores = 1,
-                                        .cpuset_cpus = "0"});
+    run(f, argv,
+        (struct engine_config){.shm_bytes = 3 << 20,
+                               .working_dir = "/tmp",
+                               .mounts = &mount,
+                               .n_mounts = 1,
+                               .cores = 1,
+                               .cpuset_cpus = "0"});
     g_assert_cmpstr(f->out->str, ==, "/tmp\n3072\nro\n");
     finish(f);
 }

@@ -29,8 +29,12 @@ static const char *const labels_some[] = {ENGINE_LABEL_TASK "=42", ENGINE_LABEL_
 static const char *const uuids_two[] = {"GPU-a", "GPU-c", NULL};
 
 static struct engine_config config_plain(void) {
-    return (struct engine_config){.name = "n", .image = "busybox:local", .argv = STRV(argv_odd), .env = STRV(env_some),
-                                  .labels = STRV(labels_some), .memlock = ENGINE_MEMLOCK_DEFAULT};
+    return (struct engine_config){.name = "n",
+                                  .image = "busybox:local",
+                                  .argv = STRV(argv_odd),
+                                  .env = STRV(env_some),
+                                  .labels = STRV(labels_some),
+                                  .memlock = ENGINE_MEMLOCK_DEFAULT};
 }
 
 /* The whole body of a simple container: nothing in it that was not asked for. */
@@ -38,11 +42,13 @@ static void test_create_plain(void) {
     struct engine_config config = config_plain();
     json_t *body = body_of(&config);
 
-    assert_json(body,
-                "{\"Image\":\"busybox:local\",\"Entrypoint\":[],"
-                "\"Cmd\":[\"sh\",\"-c\",\"echo \\\"$1\\\"; exit 3\",\"a b\\n\xc3\xa4'\",\"\"],\"Env\":[\"A=1\",\"B=x=y\"],"
-                "\"Labels\":{\"kohakuriver.task\":\"42\",\"kohakuriver.gpus\":\"0=GPU-a,2=GPU-c\"},"
-                "\"HostConfig\":{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{}},\"Mounts\":[],\"Runtime\":\"runc\"}}");
+    assert_json(
+        body,
+        "{\"Image\":\"busybox:local\",\"Entrypoint\":[],"
+        "\"Cmd\":[\"sh\",\"-c\",\"echo \\\"$1\\\"; exit 3\",\"a b\\n\xc3\xa4'\",\"\"],\"Env\":[\"A=1\",\"B=x=y\"],"
+        "\"Labels\":{\"kohakuriver.task\":\"42\",\"kohakuriver.gpus\":\"0=GPU-a,2=GPU-c\"},"
+        "\"HostConfig\":{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{}},\"Mounts\":[],\"Runtime\":"
+        "\"runc\"}}");
     json_decref(body);
 }
 
@@ -67,7 +73,8 @@ static void test_create_full(void) {
     body = body_of(&config);
     assert_json(json_object_get(body, "WorkingDir"), "\"/work\"");
     assert_json(json_object_get(body, "HostConfig"),
-                "{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{\"max-size\":\"67108864\",\"max-file\":\"2\",\"compress\":\"false\"}},"
+                "{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{\"max-size\":\"67108864\",\"max-file\":"
+                "\"2\",\"compress\":\"false\"}},"
                 "\"Mounts\":[{\"Type\":\"bind\",\"Source\":\"/data/a:b\",\"Target\":\"/in\",\"ReadOnly\":true},"
                 "{\"Type\":\"bind\",\"Source\":\"/out\",\"Target\":\"/out\",\"ReadOnly\":false}],\"Runtime\":\"runc\","
                 "\"NetworkMode\":\"none\",\"CpusetCpus\":\"0-3\",\"CpusetMems\":\"1\",\"NanoCpus\":2000000000,"
@@ -103,9 +110,10 @@ static void test_never_a_count(void) {
     config.gpu_uuids = STRV(uuids_two);
     body = body_of(&config);
     g_assert_cmpint(json_array_size(json_object_get(json_object_get(body, "HostConfig"), "DeviceRequests")), ==, 1);
-    g_assert_cmpint(json_integer_value(json_object_get(
-                        json_array_get(json_object_get(json_object_get(body, "HostConfig"), "DeviceRequests"), 0), "Count")),
-                    ==, 0);
+    g_assert_cmpint(
+        json_integer_value(json_object_get(
+            json_array_get(json_object_get(json_object_get(body, "HostConfig"), "DeviceRequests"), 0), "Count")),
+        ==, 0);
     json_decref(body);
 }
 
@@ -115,11 +123,12 @@ static struct engine_container *inspect(const char *text, GError **error) {
 
 static void test_inspect(void) {
     g_autoptr(GError) error = NULL;
-    struct engine_container *c =
-        inspect("{\"Id\":\"2adef\",\"Created\":\"x\",\"State\":{\"Status\":\"exited\",\"Running\":false,\"OOMKilled\":true,\"Pid\":0,"
-                "\"ExitCode\":137,\"Error\":\"\",\"StartedAt\":\"2026-11-22T21:09:51.5Z\",\"FinishedAt\":\"2026-11-22T21:09:52Z\"},"
-                "\"Config\":{\"Labels\":{\"kohakuriver.task\":\"42\",\"odd\":7}}}",
-                &error);
+    struct engine_container *c = inspect("{\"Id\":\"2adef\",\"Created\":\"x\",\"State\":{\"Status\":\"exited\","
+                                         "\"Running\":false,\"OOMKilled\":true,\"Pid\":0,"
+                                         "\"ExitCode\":137,\"Error\":\"\",\"StartedAt\":\"2026-11-22T21:09:51.5Z\","
+                                         "\"FinishedAt\":\"2026-11-22T21:09:52Z\"},"
+                                         "\"Config\":{\"Labels\":{\"kohakuriver.task\":\"42\",\"odd\":7}}}",
+                                         &error);
 
     g_assert_no_error(error);
     g_assert_cmpstr(c->id, ==, "2adef");
@@ -136,11 +145,12 @@ static void test_inspect(void) {
 
 /* The state that a refused GPU leaves behind, as engines without the hook give it. */
 static void test_inspect_failed_start(void) {
-    struct engine_container *c =
-        inspect("{\"Id\":\"1\",\"State\":{\"Status\":\"created\",\"Pid\":0,\"ExitCode\":128,\"Error\":\"could not select device driver "
-                "\\\"nvidia\\\" with\\ncapabilities: [[gpu]]\",\"StartedAt\":\"0001-01-01T00:00:00Z\",\"FinishedAt\":"
-                "\"0001-01-01T00:00:00Z\"},\"Config\":{\"Labels\":null}}",
-                NULL);
+    struct engine_container *c = inspect(
+        "{\"Id\":\"1\",\"State\":{\"Status\":\"created\",\"Pid\":0,\"ExitCode\":128,\"Error\":\"could not select "
+        "device driver "
+        "\\\"nvidia\\\" with\\ncapabilities: [[gpu]]\",\"StartedAt\":\"0001-01-01T00:00:00Z\",\"FinishedAt\":"
+        "\"0001-01-01T00:00:00Z\"},\"Config\":{\"Labels\":null}}",
+        NULL);
 
     g_assert_nonnull(c);
     g_assert_cmpint(c->state, ==, ENGINE_CREATED);
@@ -150,11 +160,17 @@ static void test_inspect_failed_start(void) {
 }
 
 static void test_inspect_malformed(void) {
-    static const char *const bad[] = {"", "[]", "{}", "{\"Id\":\"1\"}", "{\"Id\":\"1\",\"State\":[],\"Config\":{}}",
-                                      "{\"Id\":\"1\",\"State\":{\"Status\":\"odd\"},\"Config\":{}}",
-                                      "{\"Id\":\"1\",\"State\":{\"Status\":\"running\",\"Pid\":-1},\"Config\":{}}",
-                                      "{\"Id\":\"1\",\"State\":{\"Status\":\"exited\",\"StartedAt\":\"now\"},\"Config\":{}}",
-                                      "{\"Id\":\"1\",\"State\":{\"Status\":\"exited\"}}", "{\"Id\":1,\"State\":{},\"Config\":{}}"};
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"Id\":\"1\"}",
+        "{\"Id\":\"1\",\"State\":[],\"Config\":{}}",
+        "{\"Id\":\"1\",\"State\":{\"Status\":\"odd\"},\"Config\":{}}",
+        "{\"Id\":\"1\",\"State\":{\"Status\":\"running\",\"Pid\":-1},\"Config\":{}}",
+        "{\"Id\":\"1\",\"State\":{\"Status\":\"exited\",\"StartedAt\":\"now\"},\"Config\":{}}",
+        "{\"Id\":\"1\",\"State\":{\"Status\":\"exited\"}}",
+        "{\"Id\":1,\"State\":{},\"Config\":{}}"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(GError) error = NULL;
@@ -178,7 +194,8 @@ static void test_list(void) {
 }
 
 static void check_version(const char *max, const char *min, const char *expected) {
-    g_autofree char *text = g_strdup_printf("{\"Version\":\"x\",\"ApiVersion\":\"%s\",\"MinAPIVersion\":\"%s\"}", max, min);
+    g_autofree char *text = g_strdup_printf("{\"Version\":\"x\",\"ApiVersion\":\"%s\",\"MinAPIVersion\":\"%s\"}", max,
+                                            min);
     g_autofree char *api = NULL, *version = NULL, *said = NULL;
     bool ok = docker_parse_version(text, strlen(text), &api, &version, &said, NULL);
 

@@ -27,7 +27,8 @@ static void seen_init(struct seen *seen) {
 }
 
 static void frame(GByteArray *out, int stream, const char *payload, size_t len) {
-    guint8 head[8] = {(guint8)stream, 0, 0, 0, (guint8)(len >> 24), (guint8)(len >> 16), (guint8)(len >> 8), (guint8)len};
+    guint8 head[8] = {(guint8)stream,     0,          0, 0, (guint8)(len >> 24), (guint8)(len >> 16),
+                      (guint8)(len >> 8), (guint8)len};
 
     g_byte_array_append(out, head, 8);
     g_byte_array_append(out, (const guint8 *)payload, (guint)len);

@@ -108,7 +108,9 @@ static bool take_request(struct peer *peer) {
     return !uv_is_closing((uv_handle_t *)&peer->stream);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t want, uv_buf_t *buf) { *buf = uv_buf_init(g_malloc(want), (unsigned)want); }
+static void on_alloc(uv_handle_t *handle, size_t want, uv_buf_t *buf) {
+    *buf = uv_buf_init(g_malloc(want), (unsigned)want);
+}
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     struct peer *peer = stream->data;
@@ -281,8 +283,10 @@ static void test_get_and_post(struct fixture *f, gconstpointer unix_socket) {
     const char *headers[] = {"Content-Type: application/json", "X-Test: 1", NULL};
 
     start(get, (struct http_request){.unix_socket = path}, "/missing");
-    start(post, (struct http_request){.method = "POST", .unix_socket = path, .headers = headers, .body = "a\0b", .body_len = 3},
-          "/echo");
+    start(
+        post,
+        (struct http_request){.method = "POST", .unix_socket = path, .headers = headers, .body = "a\0b", .body_len = 3},
+        "/echo");
     wait_done(get);
     wait_done(post);
     g_assert_cmpint(get->status, ==, 404);
@@ -373,7 +377,8 @@ static void test_free_in_callback(struct fixture *f, gconstpointer data) {
 static void on_done_start_again(void *user, int status, const char *body, size_t len, const GError *error) {
     struct outcome *o = user;
     g_autofree char *url = g_strconcat(o->f->base, "/echo", NULL);
-    struct http_request request = {.method = "PUT", .url = url, .body = "again", .body_len = 5, .user = o, .on_done = on_done};
+    struct http_request request = {
+        .method = "PUT", .url = url, .body = "again", .body_len = 5, .user = o, .on_done = on_done};
 
     o->call = http_client_start(o->f->client, &request);
 }
@@ -437,8 +442,11 @@ static void test_proxy(struct fixture *f, gconstpointer data) {
 
 /* A POST that could have been read by a dying peer is never sent again by the library on its own. */
 static void test_connections(struct fixture *f, gconstpointer data) {
-    static const struct { const char *method; bool may_repeat; int connections; } row[] = {
-        {"GET", false, 1}, {"GET", false, 1}, {"POST", false, 2}, {"POST", true, 2}, {"DELETE", false, 3}};
+    static const struct {
+        const char *method;
+        bool may_repeat;
+        int connections;
+    } row[] = {{"GET", false, 1}, {"GET", false, 1}, {"POST", false, 2}, {"POST", true, 2}, {"DELETE", false, 3}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(row); i++) {
         struct outcome *o = outcome_new(f);

@@ -25,7 +25,8 @@ static void reopen(struct fixture *f) {
 }
 
 static void tear_down(struct fixture *f, gconstpointer data) {
-    static const char *const names[] = {"leases/1.json", "leases/2.json", "leases/1.started", "leases/2.json.tmp", "leases", "epochs.json", "."};
+    static const char *const names[] = {
+        "leases/1.json", "leases/2.json", "leases/1.started", "leases/2.json.tmp", "leases", "epochs.json", "."};
 
     lease_files_close(f->files);
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
@@ -38,8 +39,14 @@ static void tear_down(struct fixture *f, gconstpointer data) {
 
 static struct lease_file sample(uint32_t task_id, int64_t epoch) {
     static const char *const argv[] = {"sh", "-c", "a \"b\"\n\xc3\xa4", "", NULL}, *const env[] = {"A=1", NULL};
-    struct lease_file file = {.phase = LEASE_ACCEPTED, .lease = {.task_id = task_id, .epoch = epoch, .numa = 1, .cores = 2,
-                                                                 .mem_bytes = 1 << 30, .granted_ms = 5, .n_gpus = 1}};
+    struct lease_file file = {.phase = LEASE_ACCEPTED,
+                              .lease = {.task_id = task_id,
+                                        .epoch = epoch,
+                                        .numa = 1,
+                                        .cores = 2,
+                                        .mem_bytes = 1 << 30,
+                                        .granted_ms = 5,
+                                        .n_gpus = 1}};
 
     g_strlcpy(file.lease.node, "n1", sizeof file.lease.node);
     file.lease.gpus[0].index = 3;
@@ -74,8 +81,14 @@ static void test_round_trip(struct fixture *f, gconstpointer data) {
     file.phase = LEASE_ENDED;
     file.container = g_strdup("abc");
     file.stop_requested = true;
-    file.report = (struct task_report){.task_id = 1, .epoch = 10, .state = TASK_KILLED, .has_exit_code = true,
-                                       .exit_code = 143, .reason = g_strdup("stopped"), .started_ms = 7, .finished_ms = 9};
+    file.report = (struct task_report){.task_id = 1,
+                                       .epoch = 10,
+                                       .state = TASK_KILLED,
+                                       .has_exit_code = true,
+                                       .exit_code = 143,
+                                       .reason = g_strdup("stopped"),
+                                       .started_ms = 7,
+                                       .finished_ms = 9};
     save(f, &file);
     g_assert_cmpint(stat(path, &status), ==, 0);
     g_assert_cmpint(status.st_mode & 0777, ==, 0600);
@@ -166,7 +179,8 @@ static void check_damaged(struct fixture *f, const char *text) {
 }
 
 static void test_damaged(struct fixture *f, gconstpointer data) {
-    static const char *const lease = "\"lease\":{\"task_id\":2,\"epoch\":1,\"node\":\"n\",\"gpus\":[],\"cores\":0,\"memory_bytes\":0,\"numa\":-1,\"granted_ms\":0}";
+    static const char *const lease = "\"lease\":{\"task_id\":2,\"epoch\":1,\"node\":\"n\",\"gpus\":[],\"cores\":0,"
+                                     "\"memory_bytes\":0,\"numa\":-1,\"granted_ms\":0}";
     g_autofree char *ended = g_strdup_printf("{\"version\":1,\"phase\":\"ended\",%s}", lease);
     g_autofree char *future = g_strdup_printf("{\"version\":2,\"phase\":\"accepted\",%s}", lease);
     g_autofree char *odd = g_strdup_printf("{\"version\":1,\"phase\":\"odd\",%s}", lease);

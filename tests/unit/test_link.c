@@ -34,7 +34,6 @@ struct fixture {
     GError *fatal;
 };
 
-
 /* ---- the host ---- */
 
 static void host_say(struct fixture *f, const char *text) { ws_send_text(f->ws, text, strlen(text)); }
@@ -113,9 +112,18 @@ static void handle_join(struct http_exchange *x, void *app) {
 }
 
 static const struct http_route routes[] = {
-    {.method = "POST", .path = "/api/v1/runners/join", .operation = "join", .request_schema = "X", .success_status = 201,
-     .max_body_bytes = 4096, .handle = handle_join},
-    {.method = "GET", .path = "/api/v1/runners/connect", .operation = "connect", .success_status = 101, .handle = handle_connect},
+    {.method = "POST",
+     .path = "/api/v1/runners/join",
+     .operation = "join",
+     .request_schema = "X",
+     .success_status = 201,
+     .max_body_bytes = 4096,
+     .handle = handle_join},
+    {.method = "GET",
+     .path = "/api/v1/runners/connect",
+     .operation = "connect",
+     .success_status = 101,
+     .handle = handle_connect},
     {.method = NULL},
 };
 
@@ -204,12 +212,12 @@ static void turn(struct fixture *f) {
     g_usleep(300);
 }
 
-#define WAIT(f, condition)                                                  \
-    do {                                                                    \
-        gint64 until_us = g_get_monotonic_time() + DEADLINE_MS * 1000;      \
-        while (!(condition) && g_get_monotonic_time() < until_us)           \
-            turn(f);                                                        \
-        g_assert_true(condition);                                           \
+#define WAIT(f, condition)                                             \
+    do {                                                               \
+        gint64 until_us = g_get_monotonic_time() + DEADLINE_MS * 1000; \
+        while (!(condition) && g_get_monotonic_time() < until_us)      \
+            turn(f);                                                   \
+        g_assert_true(condition);                                      \
     } while (0)
 
 static void spin(struct fixture *f, int ms) {

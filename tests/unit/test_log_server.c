@@ -80,8 +80,10 @@ static void test_follow(struct fixture *f, gconstpointer data) {
     g_assert_cmpstr(f->sent->str, ==, "");
     print(f, "a\0\xff", 3);
     print(f, "b", 1);
-    g_assert_cmpmem(f->sent->str, f->sent->len, "a\0\xff"
-                                                "b", 4);
+    g_assert_cmpmem(f->sent->str, f->sent->len,
+                    "a\0\xff"
+                    "b",
+                    4);
     g_assert_cmpstr(f->ends->str, ==, "");
     f->is_live = false;
     log_server_poke(f->server, 8);
@@ -140,7 +142,8 @@ static void test_refused(struct fixture *f, gconstpointer data) {
     log_server_open(f->server, 9, 8, ENGINE_STDOUT, 0, true);
     log_server_open(f->server, 9, 7, ENGINE_STDOUT, 0, true);
     log_server_open(f->server, 9, 7, ENGINE_STDOUT, 0, true);
-    g_assert_cmpstr(f->ends->str, ==, "9 this node has no output of that task (any more);9 this stream is open already;");
+    g_assert_cmpstr(f->ends->str, ==,
+                    "9 this node has no output of that task (any more);9 this stream is open already;");
     g_string_truncate(f->ends, 0);
     for (uint32_t i = 100; i < 100 + 256; i++)
         log_server_open(f->server, i, 7, ENGINE_STDOUT, 0, true);

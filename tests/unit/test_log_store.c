@@ -143,7 +143,9 @@ static void test_limit(struct fixture *f, gconstpointer data) {
     entry(f, ENGINE_STDOUT, 3, "y");
     log_writer_finish(f->w, "not said, the gap is");
     out = content(f, 7, ENGINE_STDOUT);
-    g_assert_cmpstr(out + 990, ==, "0123456789\n[kohakuriver: 4 bytes (4 B) of output are not stored: the limit of the node is reached]\n");
+    g_assert_cmpstr(
+        out + 990, ==,
+        "0123456789\n[kohakuriver: 4 bytes (4 B) of output are not stored: the limit of the node is reached]\n");
     log_writer_close(f->w);
     f->w = log_writer_open(f->store, 7, 70);
 }

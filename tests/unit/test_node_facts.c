@@ -21,8 +21,15 @@ static char *make_tree(const char *const (*file)[2]) {
 }
 
 static void remove_made(const char *root, const char *const (*file)[2]) {
-    static const char *const folders[] = {"sys/devices/system/node/node0", "sys/devices/system/node/node1", "sys/devices/system/node/node10",
-                                          "sys/devices/system/node/nodex", "sys/devices/system/node", "sys/devices/system", "sys/devices", "sys", ""};
+    static const char *const folders[] = {"sys/devices/system/node/node0",
+                                          "sys/devices/system/node/node1",
+                                          "sys/devices/system/node/node10",
+                                          "sys/devices/system/node/nodex",
+                                          "sys/devices/system/node",
+                                          "sys/devices/system",
+                                          "sys/devices",
+                                          "sys",
+                                          ""};
 
     for (; (*file)[0]; file++) {
         g_autofree char *path = g_build_filename(root, "sys/devices/system/node", (*file)[0], NULL);
@@ -35,8 +42,15 @@ static void remove_made(const char *root, const char *const (*file)[2]) {
 }
 
 static void test_numa(void) {
-    static const char *const files[][2] = {{"has_memory", "0,10\n"}, {"node0/cpulist", "0-1,4\n"}, {"node0/meminfo", "\nNode 0 MemTotal:       2048 kB\nNode 0 MemFree: 1 kB\n"},
-                                           {"node1/cpulist", "2-3\n"}, {"node10/cpulist", "\n"}, {"node10/meminfo", "Node 10 MemTotal: 1 kB\n"}, {"nodex/cpulist", "9\n"}, {NULL, NULL}};
+    static const char *const files[][2] = {
+        {"has_memory", "0,10\n"},
+        {"node0/cpulist", "0-1,4\n"},
+        {"node0/meminfo", "\nNode 0 MemTotal:       2048 kB\nNode 0 MemFree: 1 kB\n"},
+        {"node1/cpulist", "2-3\n"},
+        {"node10/cpulist", "\n"},
+        {"node10/meminfo", "Node 10 MemTotal: 1 kB\n"},
+        {"nodex/cpulist", "9\n"},
+        {NULL, NULL}};
     g_autofree char *root = make_tree(files);
     struct node_facts *facts = node_facts_new(root, 0);
     struct node_info *info = node_info_new("n1");
@@ -104,7 +118,8 @@ static void test_disk(void) {
 static struct config *load(const char *override) {
     const char *list[] = {override, NULL};
     g_autoptr(GError) error = NULL;
-    struct config *config = config_load(runner_config_keys, RUNNER_CONFIG_GROUP, NULL, NULL, (char *const *)list, &error);
+    struct config *config = config_load(runner_config_keys, RUNNER_CONFIG_GROUP, NULL, NULL, (char *const *)list,
+                                        &error);
 
     g_assert_no_error(error);
     return config;
