@@ -208,9 +208,9 @@ void controller_act(struct controller *c, struct live_task *live) {
     /* a kill that is being recorded may count on its task never having been sent */
     if (task->state == TASK_PENDING && live->draft->state == TASK_PENDING && !live->start_sent) {
         live->start_sent = live->was_sent = true;
-        controller_send(c, task->lease.node, WIRE_START,
-                        json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec",
-                                  task_spec_to_json(task->spec)));
+        controller_send(
+            c, task->lease.node, WIRE_START,
+            json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec", task_spec_to_json(task->spec)));
     }
     if (task->kill_requested && !live->stop_sent) {
         live->stop_sent = true;

@@ -61,8 +61,8 @@ struct refusal {
 };
 /* tasks: of const struct task, borrowed; NULL with error when nothing was created. refusals: of struct refusal,
  * borrowed, NULL unless the error is about targets. notes: of char*. */
-typedef void controller_submit_cb(void *user, const GPtrArray *tasks, const GPtrArray *notes,
-                                  const GPtrArray *refusals, const GError *error);
+typedef void controller_submit_cb(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
+                                  const GError *error);
 /* All or nothing. The callback comes once, possibly before this returns. */
 void controller_submit(struct controller *c, const struct submission *submission, struct core_time now,
                        controller_submit_cb *on_done, void *user);

@@ -154,10 +154,11 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
     struct cluster_node *node;
 
     if (!numbers_ok(c, reports, max_epoch))
-        return kr_fail(error, REFUSED, "%s names a task or an epoch far beyond those of this host: its state is damaged",
-                       info->name);
+        return kr_fail(error, REFUSED,
+                       "%s names a task or an epoch far beyond those of this host: its state is damaged", info->name);
     if (other)
-        return kr_fail(error, REFUSED, "a GPU that %s reports is reported by node %s already; one card cannot sit in two nodes",
+        return kr_fail(error, REFUSED,
+                       "a GPU that %s reports is reported by node %s already; one card cannot sit in two nodes",
                        info->name, other->info->name);
     node = cluster_put(c->cluster, info);
     node->is_connected = true;
@@ -183,8 +184,7 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
     cluster_heard(node, now);
 }
 
-void controller_report(struct controller *c, const char *node, const struct task_report *report,
-                       struct core_time now) {
+void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {
     struct cluster_node *known = cluster_find(c->cluster, node);
     struct live_task *live = controller_live(c, report->task_id);
     struct node_report said = {.report = *report};

@@ -21,8 +21,8 @@ enum { LEDGER_LABEL_BYTES = 64 };
 
 struct ledger_entry {
     struct lease lease;
-    char *label;     /* for refusals: the task's name or command, cut; owned by the entry */
-    bool is_orphan;  /* reported by a node, unknown to the host: held, and shown as what it is */
+    char *label;    /* for refusals: the task's name or command, cut; owned by the entry */
+    bool is_orphan; /* reported by a node, unknown to the host: held, and shown as what it is */
 };
 
 struct ledger *ledger_new(void);

@@ -7,7 +7,13 @@
 #include "base/json.h"
 #include "host/host_internal.h"
 
-enum { MAX_TARGETS = 256, MAX_BATCH_BYTES = 16 * 1024 * 1024, MAX_LIST = 1000, DEFAULT_LIST = 100, MAX_WAIT_MS = 60000 };
+enum {
+    MAX_TARGETS = 256,
+    MAX_BATCH_BYTES = 16 * 1024 * 1024,
+    MAX_LIST = 1000,
+    DEFAULT_LIST = 100,
+    MAX_WAIT_MS = 60000
+};
 
 /* A client that waits for a task to change. */
 struct waiter {
@@ -116,8 +122,7 @@ void api_task_submit(struct http_exchange *x, void *app) {
 
 /* ---- list ---- */
 
-static const unsigned live_states =
-    1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
+static const unsigned live_states = 1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
 
 struct list_call {
     struct host *host;
@@ -190,8 +195,8 @@ void api_task_list(struct http_exchange *x, void *app) {
         return;
     }
     call = g_new0(struct list_call, 1);
-    *call = (struct list_call){.host = host, .x = x, .status = g_strdup(http_query(x, "status")),
-                               .limit = (size_t)query.limit};
+    *call = (struct list_call){
+        .host = host, .x = x, .status = g_strdup(http_query(x, "status")), .limit = (size_t)query.limit};
     store_query_tasks(host->store, &query, on_listed, call);
 }
 

@@ -81,8 +81,8 @@ static void on_joined(void *user, const GError *error) {
         forget_credentials_of(call->host, call->node);
         g_hash_table_insert(call->host->credentials, hash_of(call->credential), g_strdup(call->node));
         log_info("node %s joined", call->node);
-        http_reply_json(call->x, 201, json_pack("{s:s,s:s}", "credential", call->credential, "cluster_id",
-                                                call->host->cluster_id));
+        http_reply_json(call->x, 201,
+                        json_pack("{s:s,s:s}", "credential", call->credential, "cluster_id", call->host->cluster_id));
     }
     g_free(call->node);
     g_free(call->credential);
@@ -215,13 +215,14 @@ static bool take_hello(struct runner_link *link, const json_t *message, GError *
     if (!reports)
         ok = false;
     else if (protocol != WIRE_PROTOCOL)
-        kr_fail(error, REFUSED, "the runner speaks protocol %d, this host %d: install the same version on both", (int)protocol, WIRE_PROTOCOL);
+        kr_fail(error, REFUSED, "the runner speaks protocol %d, this host %d: install the same version on both",
+                (int)protocol, WIRE_PROTOCOL);
     else if (strcmp(info->name, link->node) != 0)
         kr_fail(error, REFUSED, "the credential belongs to node %s, not to %s", link->node, info->name);
     else {
         replace_older(link); /* from here on messages of the controller find the link */
-        send_json(link, json_pack("{s:s,s:s,s:I}", "type", WIRE_WELCOME, "cluster_id", host->cluster_id,
-                                  "heartbeat_ms", (json_int_t)config_int(host->config, "heartbeat_ms")));
+        send_json(link, json_pack("{s:s,s:s,s:I}", "type", WIRE_WELCOME, "cluster_id", host->cluster_id, "heartbeat_ms",
+                                  (json_int_t)config_int(host->config, "heartbeat_ms")));
         ok = controller_hello(host->controller, info, reports, max_epoch, host_now(), error);
     }
     if (ok)

@@ -150,8 +150,8 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
     return (ssize_t)n;
 }
 
-struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type,
-                                      void (*on_drain)(void *user), void (*on_gone)(void *user), void *user) {
+struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
+                                      void (*on_gone)(void *user), void *user) {
     struct http_stream *stream = g_new0(struct http_stream, 1);
 
     stream->x = x;
@@ -203,8 +203,8 @@ bool http_query_int(const struct http_exchange *x, const char *name, int64_t min
     errno = 0;
     *ret_value = g_ascii_strtoll(text, &end, 10);
     if (errno || end == text || *end != '\0' || *ret_value < min || *ret_value > max)
-        return kr_fail(error, BAD_REQUEST, "%s must be a whole number between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT,
-                       name, min, max);
+        return kr_fail(error, BAD_REQUEST,
+                       "%s must be a whole number between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT, name, min, max);
     return true;
 }
 
@@ -546,9 +546,8 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, const struct 
 
     return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
                             MHD_OPTION_SOCK_ADDR, address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTION_LIMIT,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                            MHD_OPTION_END);
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
+                            on_completed, NULL, MHD_OPTION_END);
 }
 
 static bool bind_daemon(struct http_server *server, const char *listen, GError **error) {
@@ -570,7 +569,8 @@ static bool bind_daemon(struct http_server *server, const char *listen, GError *
     server->daemon = start_daemon(server, found->ai_addr);
     freeaddrinfo(found);
     if (!server->daemon)
-        return kr_fail(error, IO, "cannot listen on %s: %s", listen, errno ? g_strerror(errno) : "the address cannot be bound");
+        return kr_fail(error, IO, "cannot listen on %s: %s", listen,
+                       errno ? g_strerror(errno) : "the address cannot be bound");
     server->port = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
     return true;
 }

@@ -141,8 +141,9 @@ static bool handshake(struct ws_dial *dial) {
     if (!uri || getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
         return kr_fail(&dial->error, BAD_REQUEST, "%s is not a URL", dial->url);
     key = g_base64_encode(nonce, sizeof nonce);
-    g_string_append_printf(request, strchr(g_uri_get_host(uri), ':') ? "GET %s HTTP/1.1\r\nHost: [%s]" : "GET %s HTTP/1.1\r\nHost: %s",
-                           g_uri_get_path(uri), g_uri_get_host(uri));
+    g_string_append_printf(
+        request, strchr(g_uri_get_host(uri), ':') ? "GET %s HTTP/1.1\r\nHost: [%s]" : "GET %s HTTP/1.1\r\nHost: %s",
+        g_uri_get_path(uri), g_uri_get_host(uri));
     if (g_uri_get_port(uri) > 0)
         g_string_append_printf(request, ":%d", g_uri_get_port(uri));
     g_string_append_printf(request,

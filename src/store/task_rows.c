@@ -5,8 +5,8 @@
 #include "base/json.h"
 #include "store/sqlite_schema.h"
 
-#define COLUMNS                                                                                                       \
-    "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, "    \
+#define COLUMNS                                                                                                    \
+    "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, " \
     "holding, created_ms, started_ms, finished_ms"
 
 enum statement { PUT_TASK, DROP_LEASES, PUT_LEASE, QUERY, QUERY_LIVE, STATEMENT_COUNT };
@@ -41,7 +41,8 @@ struct task_rows *task_rows_new(sqlite3 *db, bool can_write, GError **error) {
     rows->db = db;
     for (int i = 0; i < STATEMENT_COUNT; i++) {
         if ((!statements[i].writes || can_write) &&
-            sqlite3_prepare_v3(db, statements[i].sql, -1, SQLITE_PREPARE_PERSISTENT, &rows->stmt[i], NULL) != SQLITE_OK) {
+            sqlite3_prepare_v3(db, statements[i].sql, -1, SQLITE_PREPARE_PERSISTENT, &rows->stmt[i], NULL) !=
+                SQLITE_OK) {
             sqlite_fail(db, "prepare", error);
             task_rows_free(rows);
             return NULL;

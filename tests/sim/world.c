@@ -30,8 +30,8 @@ struct world {
     unsigned step, starts, refusals, crashes;
     struct core_time now;
     struct controller *host;
-    GHashTable *disk;  /* task id -> struct task: what the store has */
-    GQueue records;    /* of struct record: on their way to the disk */
+    GHashTable *disk; /* task id -> struct task: what the store has */
+    GQueue records;   /* of struct record: on their way to the disk */
     struct node nodes[N_NODES];
     bool is_quiet;
 };
@@ -160,7 +160,8 @@ static int gpu_of(const char *uuid) { return uuid[strlen(uuid) - 1] - '0'; }
 
 static void send_report(struct node *node, const struct task_report *report) {
     if (node->is_connected)
-        g_queue_push_tail(&node->to_host, json_pack("{s:s,s:o}", "type", WIRE_REPORT, "task", task_report_to_json(report)));
+        g_queue_push_tail(&node->to_host,
+                          json_pack("{s:s,s:o}", "type", WIRE_REPORT, "task", task_report_to_json(report)));
 }
 
 static void say(struct node *node, struct node_task *task, enum task_state state) {
@@ -385,7 +386,8 @@ void world_step(struct world *w) {
 
     w->step++;
     w->now.mono_ms += pick(w, 200);
-    w->now.wall_ms += chance(w, 1) ? (int64_t)pick(w, 100000) - 50000 : (int64_t)pick(w, 200); /* the wall clock jumps */
+    w->now.wall_ms += chance(w, 1) ? (int64_t)pick(w, 100000) - 50000
+                                   : (int64_t)pick(w, 200); /* the wall clock jumps */
     if (dice < 200)
         host_take(w, node);
     else if (dice < 400)

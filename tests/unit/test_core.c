@@ -78,8 +78,8 @@ static void test_ledger_property(void) {
 
 struct bed {
     struct controller *c;
-    GQueue records; /* of struct record, not yet answered */
-    GPtrArray *sent; /* of json_t: with "node" added */
+    GQueue records;      /* of struct record, not yet answered */
+    GPtrArray *sent;     /* of json_t: with "node" added */
     GPtrArray *refusals; /* of char *: the last submission's */
     char *error;
     int error_code;
@@ -223,7 +223,8 @@ static void test_decide_record_act(void) { /* R5 */
     submit(bed, "mynode::0", 0);
     g_assert_false(bed->is_answered); /* not before it is durable */
     g_assert_cmpuint(bed->sent->len, ==, 0);
-    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "GPU 0 of mynode is held by task 1 (python)"); /* held already */
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED,
+                   "GPU 0 of mynode is held by task 1 (python)"); /* held already */
     commit(bed, NULL);
     g_assert_cmpuint(bed->n_tasks, ==, 1);
     g_assert_cmpstr(last_type(bed), ==, "start");
@@ -248,7 +249,8 @@ static void test_storage_failure(void) { /* a full disk: refused, nothing held *
 static void test_all_or_nothing(void) { /* L16, L17 */
     struct bed *bed = bed_new();
 
-    expect_refusal(bed, "mynode::0 node2::7 mynode::1", 0, KR_ERROR_BAD_REQUEST, "node2 has no GPU 7; its GPUs are: 0, 1");
+    expect_refusal(bed, "mynode::0 node2::7 mynode::1", 0, KR_ERROR_BAD_REQUEST,
+                   "node2 has no GPU 7; its GPUs are: 0, 1");
     expect_refusal(bed, "mynode::0 mynode::0", 0, KR_ERROR_REFUSED, "asked for by another target of this submission");
     expect_refusal(bed, "mynode::0 mynode::0 bad::", 0, KR_ERROR_REFUSED, "2 targets are refused");
     g_assert_cmpuint(bed->refusals->len, ==, 2);
@@ -265,14 +267,16 @@ static void test_refusals_explain(void) { /* R8, L78 */
     struct node_info *sick = make_node("mynode", 4);
     struct gpu *gpu = sick->gpus->pdata[3];
 
-    expect_refusal(bed, "nonode::0", 0, KR_ERROR_BAD_REQUEST, "there is no node \"nonode\"; the nodes are: mynode, node2");
+    expect_refusal(bed, "nonode::0", 0, KR_ERROR_BAD_REQUEST,
+                   "there is no node \"nonode\"; the nodes are: mynode, node2");
     expect_refusal(bed, "mynode:7", 0, KR_ERROR_BAD_REQUEST, "no NUMA node 7; its NUMA nodes are: 0, 1");
     expect_refusal(bed, "mynode", 9, KR_ERROR_BAD_REQUEST, "9 cores are asked for, mynode has 8");
     expect_refusal(bed, "mynode:1", 5, KR_ERROR_BAD_REQUEST, "NUMA node 1 of mynode has 4");
     gpu->condition = GPU_CONDITION_FOREIGN;
     gpu->reason = g_strdup("pid 4711 python3 (user alice) uses it");
     controller_heartbeat(bed->c, sick, bed->now);
-    expect_refusal(bed, "mynode::3", 0, KR_ERROR_REFUSED, "not available (foreign): pid 4711 python3 (user alice) uses it; free GPUs on mynode: 0, 1, 2");
+    expect_refusal(bed, "mynode::3", 0, KR_ERROR_REFUSED,
+                   "not available (foreign): pid 4711 python3 (user alice) uses it; free GPUs on mynode: 0, 1, 2");
     submit(bed, "mynode::0,1,2", 6);
     commit(bed, NULL);
     bed->now.wall_ms += 723000;
@@ -422,7 +426,7 @@ static void test_kill(void) {
     g_assert_cmpint(bed->kills, ==, 2);
     g_assert_cmpstr(last_type(bed), ==, "stop");
     g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* stopping holds (K12) */
-    report(bed, id, TASK_RUNNING, false); /* late: nothing goes back */
+    report(bed, id, TASK_RUNNING, false);                                       /* late: nothing goes back */
     g_assert_cmpint(controller_task(bed->c, id)->state, ==, TASK_STOPPING);
     report(bed, id, TASK_KILLED, true);
     commit(bed, NULL);
@@ -444,8 +448,8 @@ static void test_two_nodes_one_card(void) {
     bed_free(bed);
 }
 
-static struct node_report *make_report(uint32_t id, int64_t epoch, const char *node, const char *gpus, enum task_state state,
-                                       bool released) {
+static struct node_report *make_report(uint32_t id, int64_t epoch, const char *node, const char *gpus,
+                                       enum task_state state, bool released) {
     struct node_report *said = g_new0(struct node_report, 1);
 
     said->lease = make_lease(id, epoch, node, gpus);
@@ -453,7 +457,8 @@ static struct node_report *make_report(uint32_t id, int64_t epoch, const char *n
     return said;
 }
 
-static void test_ack_before_start(void) { /* the ack of the last task on a card must not come behind the next one's start */
+static void test_ack_before_start(
+    void) { /* the ack of the last task on a card must not come behind the next one's start */
     struct bed *bed = bed_new();
     g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
     guint before;
@@ -470,7 +475,8 @@ static void test_ack_before_start(void) { /* the ack of the last task on a card 
     bed_free(bed);
 }
 
-static void test_same_name_on_two_nodes(void) { /* a rebuilt host gives names anew: an older node's lease is another one */
+static void test_same_name_on_two_nodes(
+    void) { /* a rebuilt host gives names anew: an older node's lease is another one */
     struct bed *bed = bed_new();
     g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
     struct task_report over = {.task_id = 1, .epoch = 1, .state = TASK_COMPLETED, .released = true};
@@ -482,7 +488,8 @@ static void test_same_name_on_two_nodes(void) { /* a rebuilt host gives names an
     g_assert_true(controller_hello(bed->c, make_node("node2", 2), reports, 0, bed->now, NULL));
     expect_refusal(bed, "node2::1", 0, KR_ERROR_REFUSED, "held by orphaned task 1");
     controller_report(bed->c, "node2", &over, bed->now);
-    g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* R2: another node's word frees nothing */
+    g_assert_nonnull(
+        ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* R2: another node's word frees nothing */
     g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-node2-1"));
     bed_free(bed);
 }

@@ -17,7 +17,7 @@ struct bed {
     struct store *store;
     int answered, failed;
     char *error;
-    GPtrArray *ids; /* of the last query */
+    GPtrArray *ids;     /* of the last query */
     GPtrArray *refused; /* ids */
 };
 
@@ -81,7 +81,8 @@ static struct task *make_task(uint32_t id, const char *gpu, enum task_state stat
     task->batch_id = g_strdup("b1");
     task->target = g_strdup("n::0");
     task->spec = task_spec_copy(&spec);
-    task->lease = (struct lease){.task_id = id, .epoch = id, .node = "n", .numa = TARGET_NO_NUMA, .n_gpus = gpu ? 1 : 0};
+    task->lease = (struct lease){
+        .task_id = id, .epoch = id, .node = "n", .numa = TARGET_NO_NUMA, .n_gpus = gpu ? 1 : 0};
     if (gpu)
         g_strlcpy(task->lease.gpus[0].uuid, gpu, sizeof task->lease.gpus[0].uuid);
     task->state = state;
