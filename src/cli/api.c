@@ -34,6 +34,7 @@ void cli_api_free(struct cli_api *api) {
     g_free(api);
 }
 
+void cli_api_wake(struct cli_api *api) { uv_stop(&api->loop); }
 uv_loop_t *cli_api_loop(struct cli_api *api) { return &api->loop; }
 
 struct http_client *cli_api_client(struct cli_api *api) {
@@ -112,7 +113,7 @@ json_t *cli_api_decode(const struct cli_api *api, int status, const char *body, 
 /* ---- one call ---- */
 
 struct pending {
-    const struct cli_api *api;
+    struct cli_api *api;
     bool is_done;
     json_t *answer;
     json_t **ret_refusals;
@@ -124,6 +125,7 @@ static void on_done(void *user, int status, const char *body, size_t len, const 
 
     pending->answer = cli_api_decode(pending->api, status, body, len, failure, pending->ret_refusals, pending->error);
     pending->is_done = true;
+    cli_api_wake(pending->api);
 }
 
 json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, const json_t *body,

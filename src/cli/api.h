@@ -17,6 +17,9 @@ struct cli_api *cli_api_new(const char *base_url);
 void cli_api_free(struct cli_api *api); /* NULL is fine */
 
 uv_loop_t *cli_api_loop(struct cli_api *api);
+/* To be called by every callback that a `while (!done) uv_run(loop, UV_RUN_ONCE)` waits for. libuv runs due timers before
+ * it waits, and libcurl answers from timers: without this the turn that brought the last answer would wait for a next one. */
+void cli_api_wake(struct cli_api *api);
 struct http_client *cli_api_client(struct cli_api *api);
 /* "http://…/api/v1" + path; g_free. */
 char *cli_api_url(const struct cli_api *api, const char *path);

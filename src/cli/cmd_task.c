@@ -213,7 +213,7 @@ int cmd_task_status(struct cli *cli) {
 struct log_copy {
     bool is_done;
     bool is_broken; /* stdout does not take it */
-    const struct cli_api *api;
+    struct cli_api *api;
     GError *error;
 };
 
@@ -228,6 +228,7 @@ static void on_log_done(void *user, int status, const char *body, size_t len, co
     struct log_copy *copy = user;
 
     copy->is_done = true;
+    cli_api_wake(copy->api);
     if (!copy->error && (failure || status < 200 || status >= 300))
         json_decref(cli_api_decode(copy->api, status, body, len, failure, NULL, &copy->error));
 }

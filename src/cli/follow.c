@@ -116,6 +116,7 @@ static void on_poll_done(void *user, int status, const char *body, size_t len, c
     json_t *json = cli_api_decode(follow->api, status, body, len, failure, NULL, &error);
 
     task->poll = NULL;
+    cli_api_wake(follow->api);
     if (json) {
         host_answers(follow);
         take_task(task, json);
@@ -172,6 +173,7 @@ static void on_stream_done(void *user, int status, const char *body, size_t len,
     g_autoptr(GError) error = NULL;
 
     stream->call = NULL;
+    cli_api_wake(stream->task->follow->api);
     if (failure || status < 200 || status >= 300) {
         json_decref(cli_api_decode(stream->task->follow->api, status, body, len, failure, NULL, &error));
         if (error)
@@ -203,9 +205,15 @@ static void on_sigint(uv_signal_t *handle, int signum) {
     struct follow *follow = handle->data;
 
     follow->is_interrupted = true;
+    cli_api_wake(follow->api);
 }
 
-static void on_closed(uv_handle_t *handle) { ((struct follow *)handle->data)->n_handles--; }
+static void on_closed(uv_handle_t *handle) {
+    struct follow *follow = handle->data;
+
+    follow->n_handles--;
+    cli_api_wake(follow->api);
+}
 
 static void close_handle(struct follow *follow, uv_handle_t *handle) {
     handle->data = follow;

@@ -108,6 +108,5 @@ char *show_reason(const json_t *task) {
 
     if (!oom)
         return g_strdup(reason);
-    return reason ? g_strdup_printf("out of memory: %s", reason)
-                  : g_strdup("out of memory: the container reached its limit");
+    return g_strdup(reason ? reason : "out of memory: the container reached its limit");
 }

@@ -166,9 +166,12 @@ static bool check_online(const struct placement *p, const struct cluster_node *n
 
 static bool check_node(const struct placement *p, const struct cluster_node *node, GError **error) {
     const struct node_info *info = node->info;
+    const GPtrArray *leases = ledger_of_node(p->ledger, info->name);
 
     if (!check_online(p, node, error))
         return false;
+    if (leases && leases->len >= NODE_MAX_TASKS)
+        return kr_fail(error, REFUSED, "%s has %u tasks already, the most that a node may have", info->name, leases->len);
     if (!info->engine_ok)
         return kr_fail(error, REFUSED, "the container engine of %s cannot be used: %s", info->name,
                        info->engine_text ? info->engine_text : "it does not answer");
@@ -190,7 +193,8 @@ static bool place_on(const struct placement *p, const struct cluster_node *node,
     for (size_t i = 0; i < target->n_gpus; i++)
         if (!add_gpu(p, node, target, target->gpus[i], lease, notes, error))
             return false;
-    return check_cores(p, info, spec->cores, target->numa, error) && check_memory(p, info, spec->mem_bytes, error);
+    return check_cores(p, info, spec->cores, target->numa, error) &&
+           check_cores(p, info, spec->cores, TARGET_NO_NUMA, error) && check_memory(p, info, spec->mem_bytes, error);
 }
 
 /* The node with the most free cores, of those where the request fits. */

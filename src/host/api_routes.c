@@ -3,7 +3,7 @@
 
 #include "host/host_internal.h"
 
-enum { SMALL_BODY = 4096, SUBMIT_BODY = 4 * 1024 * 1024 };
+enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024 };
 
 static const struct http_param list_query[] = {
     {"status", "string", "only tasks shown with this state"},

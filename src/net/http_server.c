@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -347,6 +348,11 @@ static void dispatch(struct http_exchange *x) {
     g_autoptr(GError) error = NULL;
 
     x->is_dispatched = true;
+    if (x->server->is_stopping) {
+        kr_fail(&error, UNAVAILABLE, "the host is stopping");
+        http_reply_error(x, error, NULL);
+        return;
+    }
     if (x->discarded > 0) {
         kr_fail(&error, TOO_LARGE, "the body is larger than the %zu bytes that are accepted", x->route->max_body_bytes);
         http_reply_error(x, error, NULL);
@@ -617,16 +623,21 @@ static void answer_waiting(struct http_server *server) {
 }
 
 void http_server_free(struct http_server *server) {
+    MHD_socket listen_fd;
+
     if (!server)
         return;
     server->is_stopping = true;
     uv_poll_stop(&server->poll);
-    for (int i = 0; i < 3 && g_hash_table_size(server->waiting) > 0; i++) {
+    listen_fd = MHD_quiesce_daemon(server->daemon);
+    for (int i = 0; i < 3; i++) { /* resume, answer, send: also what was answered just before */
         answer_waiting(server);
         run(server);
     }
     answer_waiting(server);
     MHD_stop_daemon(server->daemon);
+    if (listen_fd != MHD_INVALID_SOCKET)
+        close(listen_fd);
     g_hash_table_unref(server->waiting);
     uv_close((uv_handle_t *)&server->poll, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);

@@ -10,7 +10,7 @@
 #include "base/units.h"
 #include "runner/executor_internal.h"
 
-enum { OUTPUT_TIMEOUT_MS = 20000, EVIDENCE_POLL_MS = 250, EVIDENCE_SLOW_POLL_MS = 2000 };
+enum { OOM_LOOKS = 3, OOM_LOOK_MS = 100, OUTPUT_TIMEOUT_MS = 20000, EVIDENCE_POLL_MS = 250, EVIDENCE_SLOW_POLL_MS = 2000 };
 
 /* ---- ending: the engine's word on how ---- */
 
@@ -51,8 +51,15 @@ static void take_result(struct execution *ex, const struct engine_container *c) 
                                            .oom = is_oom, .reason = reason_of(ex, c, is_oom),
                                            .started_ms = c->started_ms,
                                            .finished_ms = c->finished_ms ? c->finished_ms : clock_wall_ms()};
+    /* the engine stamps a short container's end milliseconds before its start */
+    ex->file.report.finished_ms = MAX(ex->file.report.finished_ms, c->started_ms);
     if (ex->file.started_ms == 0)
         ex->file.started_ms = c->started_ms;
+}
+
+/* The engine learns of a kill for lack of memory apart from the end, sometimes a moment later. */
+static bool may_turn_out_oom(struct execution *ex, const struct engine_container *c) {
+    return c->exit_code == 128 + SIGKILL && !c->oom_killed && ex->signum != SIGKILL && ex->oom_looks++ < OOM_LOOKS;
 }
 
 static void on_ended(void *user, const struct engine_container *container, const GError *error) {
@@ -65,6 +72,8 @@ static void on_ended(void *user, const struct engine_container *container, const
         execution_retry(ex, EXEC_ENDING, ex->executor->config.retry_ms);
     } else if (container->state == ENGINE_RUNNING) { /* the wait was answered by an engine on its way out */
         execution_enter(ex, EXEC_RUNNING);
+    } else if (may_turn_out_oom(ex, container)) {
+        execution_retry(ex, EXEC_ENDING, OOM_LOOK_MS);
     } else {
         take_result(ex, container);
         fault_point("runner-exit-seen");

@@ -50,6 +50,7 @@ struct execution {
     bool is_last_reading; /* the container has ended: what is read now is all there will be */
     char *output_lost; /* why the end of the output is missing */
     int signum;        /* last sent, 0: none */
+    int oom_looks;     /* how often the engine was asked again whether memory was the cause */
     char *failure;     /* found out before the end: the reason, whatever the exit code says */
     char *create_error, *start_error;
     bool was_pulled;

@@ -116,10 +116,11 @@ static void write_group(struct side *side, GPtrArray *group) {
         fail_group(group, error);
         return;
     }
-    for (guint i = 0; i < group->len; i++)
+    /* a full disk may roll the whole transaction back in the middle: autocommit is on again then, and whatever was written
+     * now would be a transaction of its own */
+    for (guint i = 0; i < group->len && !sqlite3_get_autocommit(side->db); i++)
         write_job(side, group->pdata[i]);
     fault_point("host-before-commit");
-    /* a full disk may have rolled the whole transaction back already: autocommit is on again then */
     if (sqlite3_get_autocommit(side->db))
         kr_fail(&error, STORAGE, "store: the transaction was rolled back: database or disk is full");
     else if (!sqlite_run(side->db, "COMMIT", &error))

@@ -28,6 +28,8 @@ static const struct {
     [QUERY_LIVE] = {"SELECT " COLUMNS " FROM tasks WHERE holds_lease = 1 ORDER BY id", false},
 };
 
+enum { MAX_ANSWER_BYTES = 16 * 1024 * 1024 }; /* of specs: a page of large ones is shorter than was asked for */
+
 struct task_rows {
     sqlite3 *db;
     sqlite3_stmt *stmt[STATEMENT_COUNT];
@@ -165,6 +167,7 @@ static struct task *read_task(sqlite3_stmt *stmt, GError **error) {
 static GPtrArray *collect(struct task_rows *rows, enum statement which, GError **error) {
     GPtrArray *tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
     sqlite3_stmt *stmt = rows->stmt[which];
+    int64_t bytes = 0;
     int code;
 
     while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
@@ -172,8 +175,11 @@ static GPtrArray *collect(struct task_rows *rows, enum statement which, GError *
         if (!task)
             break;
         g_ptr_array_add(tasks, task);
+        bytes += sqlite3_column_bytes(stmt, 7);
+        if (which == QUERY && bytes > MAX_ANSWER_BYTES)
+            break;
     }
-    if (code != SQLITE_DONE) {
+    if (code != SQLITE_DONE && (code != SQLITE_ROW || bytes <= MAX_ANSWER_BYTES)) {
         if (code != SQLITE_ROW)
             sqlite_fail(rows->db, "read", error);
         g_clear_pointer(&tasks, g_ptr_array_unref);

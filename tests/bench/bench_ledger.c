@@ -61,7 +61,7 @@ int main(void) {
         }
         if (n_held > N_NODES * N_GPUS / 2) {
             unsigned i = (unsigned)g_rand_int_range(random, 0, (int)n_held);
-            ledger_release(ledger, held[i].task_id, held[i].epoch);
+            ledger_release(ledger, held[i].node, held[i].task_id, held[i].epoch);
             held[i] = held[--n_held];
         }
     }

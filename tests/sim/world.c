@@ -286,7 +286,7 @@ static void node_connect(struct world *w, struct node *node) {
         g_ptr_array_add(reports, said);
     }
     node->is_connected = true;
-    if (!controller_hello(w->host, info, reports, w->now, NULL))
+    if (!controller_hello(w->host, info, reports, 0, w->now, NULL))
         broken(w, "a hello was refused", node->name);
 }
 
@@ -330,6 +330,12 @@ static void submit(struct world *w) {
     list = g_strv_builder_end(targets);
     submission.targets = list;
     controller_submit(w->host, &submission, w->now, on_submitted, w);
+}
+
+static void on_killed(void *user, const struct task *task, const GError *error) {
+    (void)user;
+    (void)task;
+    (void)error;
 }
 
 static uint32_t some_task(struct world *w) {
@@ -389,7 +395,7 @@ void world_step(struct world *w) {
     else if (dice < 700)
         submit(w);
     else if (dice < 740)
-        controller_kill(w->host, some_task(w), w->now, NULL);
+        controller_kill(w->host, some_task(w), w->now, on_killed, NULL, NULL);
     else if (dice < 900)
         node_event(w, node);
     else if (dice < 950)
