@@ -126,8 +126,8 @@ static bool load_overrides(struct config *config, char *const *overrides, GError
     return true;
 }
 
-struct config *config_load(const struct config_key *keys, const char *group, const char *path,
-                           const char *default_path, char *const *overrides, GError **error) {
+struct config *config_load(const struct config_key *keys, const char *group, const char *path, const char *default_path,
+                           char *const *overrides, GError **error) {
     struct config *config = g_new0(struct config, 1);
 
     config->keys = keys;

@@ -32,8 +32,8 @@ struct config;
 
 /* `keys` ends with a row whose name is NULL and must outlive the result. `path` NULL: default_path is read if it
  * exists. `overrides` is a NULL-terminated list of "name=value" (may be NULL). New config or NULL, KR_ERROR_USAGE. */
-struct config *config_load(const struct config_key *keys, const char *group, const char *path,
-                           const char *default_path, char *const *overrides, GError **error);
+struct config *config_load(const struct config_key *keys, const char *group, const char *path, const char *default_path,
+                           char *const *overrides, GError **error);
 void config_free(struct config *config);
 
 /* Values; asking for a key that is not in the table or is of another type is a programming error (aborts). */

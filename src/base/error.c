@@ -7,14 +7,13 @@ struct error_row {
     const char *hint;
 };
 
-static const struct error_row rows[] = {
-    [KR_ERROR_NONE] = {"none", 200, 0, NULL},
+static const struct error_row rows[] = {[KR_ERROR_NONE] = {"none", 200, 0, NULL},
 #define X(code, name, http, exit_code, hint) [KR_ERROR_##code] = {name, http, exit_code, hint},
-    KR_ERRORS(X)
+                                        KR_ERRORS(X)
 #undef X
 };
 
-G_DEFINE_QUARK(kohakuriver-error-quark, kr_error)
+G_DEFINE_QUARK(kohakuriver - error - quark, kr_error)
 
 static const struct error_row *row_of(const GError *error) {
     if (!error || error->domain != KR_ERROR || error->code <= 0 || error->code >= KR_ERROR_COUNT_)

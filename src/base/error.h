@@ -46,8 +46,8 @@ enum kr_error kr_error_from_name(const char *name);
 
 /* Sets *error (when error is not NULL) and returns false, so that `return kr_fail(error, BAD_REQUEST, "…")` reads well. */
 bool kr_fail_at(GError **error, enum kr_error code, const char *format, ...) G_GNUC_PRINTF(3, 4);
-#define kr_fail(error, code, ...)                                      \
-    ({                                                                 \
-        kr_fail_at((error), KR_ERROR_##code, __VA_ARGS__);             \
+#define kr_fail(error, code, ...)                                       \
+    ({                                                                  \
+        kr_fail_at((error), KR_ERROR_##code, __VA_ARGS__);              \
         false; /* said here too, so that checkers know it everywhere */ \
     })

@@ -32,7 +32,8 @@ bool units_bytes_from_str(const char *text, int64_t *ret_bytes, GError **error) 
     *ret_bytes = (int64_t)(number * factor);
     return true;
 bad:
-    return kr_fail(error, BAD_REQUEST, "\"%s\" is not a size: write a number of bytes or one such as 512M, 16G, 1.5T", text);
+    return kr_fail(error, BAD_REQUEST, "\"%s\" is not a size: write a number of bytes or one such as 512M, 16G, 1.5T",
+                   text);
 }
 
 const char *units_bytes_to_str(int64_t bytes, char buf[static UNITS_TEXT_BYTES]) {

@@ -43,24 +43,6 @@ struct cluster_node *cluster_find(const struct cluster *cluster, const char *nam
     return g_hash_table_lookup(cluster->nodes, name);
 }
 
-const struct cluster_node *cluster_other_owner(const struct cluster *cluster, const struct node_info *info) {
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, cluster->nodes);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const struct cluster_node *node = value;
-        if (strcmp(node->info->name, info->name) == 0)
-            continue;
-        for (guint i = 0; i < info->gpus->len; i++) {
-            const struct gpu *gpu = info->gpus->pdata[i];
-            if (gpu->uuid[0] && node_info_gpu_by_uuid(node->info, gpu->uuid))
-                return node;
-        }
-    }
-    return NULL;
-}
-
 static int by_name(gconstpointer a, gconstpointer b) {
     const struct cluster_node *const *left = a;
     const struct cluster_node *const *right = b;

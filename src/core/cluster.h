@@ -17,8 +17,8 @@ struct core_time {
 struct cluster_node {
     struct node_info *info;
     bool is_connected;
-    bool was_online;        /* at the last tick: to tell of a change once */
-    int64_t heard_mono_ms;  /* when it last said something; 0: not since this host started */
+    bool was_online;       /* at the last tick: to tell of a change once */
+    int64_t heard_mono_ms; /* when it last said something; 0: not since this host started */
     int64_t heard_wall_ms;
 };
 
@@ -30,8 +30,6 @@ void cluster_free(struct cluster *cluster);
 /* Takes `info`; makes the node when it is new. Borrowed result. */
 struct cluster_node *cluster_put(struct cluster *cluster, struct node_info *info);
 struct cluster_node *cluster_find(const struct cluster *cluster, const char *name); /* NULL when unknown */
-/* Another node that lists this UUID, NULL when none does: two nodes cannot own one card. Borrowed. */
-const struct cluster_node *cluster_other_owner(const struct cluster *cluster, const struct node_info *info);
 /* Borrowed nodes, ordered by name. Caller unrefs. */
 GPtrArray *cluster_nodes(const struct cluster *cluster);
 /* "mynode, node2" for messages. Caller frees. */

@@ -124,24 +124,28 @@ bool controller_restore_task(struct controller *c, struct task *task) {
 
 /* ---- recording ---- */
 
-/* Takes both. */
-static void record_tasks(struct controller *c, GPtrArray *tasks, struct pending_submit *submit) {
+/* Takes the tasks. */
+static struct record *record_tasks(struct controller *c, GPtrArray *tasks, struct pending_submit *submit) {
     struct record *record = g_new0(struct record, 1);
 
     for (guint i = 0; i < tasks->len; i++)
         task_check(tasks->pdata[i]);
     record->tasks = tasks;
     record->submit = submit;
-    c->ops.record(c->env, record);
+    return record;
 }
 
-void controller_record_draft(struct controller *c, struct live_task *live) {
+static struct record *record_of_draft(struct controller *c, struct live_task *live) {
     GPtrArray *tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
 
     live->is_dirty = false;
     live->draft->revision++;
     g_ptr_array_add(tasks, task_copy(live->draft));
-    record_tasks(c, tasks, NULL);
+    return record_tasks(c, tasks, NULL);
+}
+
+void controller_record_draft(struct controller *c, struct live_task *live) {
+    c->ops.record(c->env, record_of_draft(c, live));
 }
 
 void controller_end_draft(struct live_task *live, enum task_state state, const char *reason, struct core_time now) {
@@ -184,7 +188,7 @@ void controller_send_ack(struct controller *c, const char *node, uint32_t task_i
 static void forget(struct controller *c, struct live_task *live) {
     const struct task *task = live->shown;
 
-    ledger_release(c->ledger, task->id, task->lease.epoch);
+    ledger_release(c->ledger, task->lease.node, task->id, task->lease.epoch);
     controller_send_ack(c, task->lease.node, task->id, task->lease.epoch);
     c->ops.task_changed(c->env, task, true);
     g_hash_table_remove(c->live, GUINT_TO_POINTER(task->id));
@@ -204,9 +208,9 @@ void controller_act(struct controller *c, struct live_task *live) {
     /* a kill that is being recorded may count on its task never having been sent */
     if (task->state == TASK_PENDING && live->draft->state == TASK_PENDING && !live->start_sent) {
         live->start_sent = live->was_sent = true;
-        controller_send(c, task->lease.node, WIRE_START,
-                        json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec",
-                                  task_spec_to_json(task->spec)));
+        controller_send(
+            c, task->lease.node, WIRE_START,
+            json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec", task_spec_to_json(task->spec)));
     }
     if (task->kill_requested && !live->stop_sent) {
         live->stop_sent = true;
@@ -270,7 +274,9 @@ static void decide(struct controller *c, struct decision *d, const char *text, c
     g_autofree char *canonical = NULL;
     g_autoptr(GError) why = NULL;
 
-    if ((text && !target_from_str(text, strlen(text), &target, &why)) ||
+    if (c->last_task_id == G_MAXUINT32)
+        kr_fail(&why, REFUSED, "this cluster has used up its task numbers");
+    if (why || (text && !target_from_str(text, strlen(text), &target, &why)) ||
         !placement_resolve(&p, text ? &target : NULL, spec, &lease, d->notes, &why)) {
         refuse(d, text ? text : "", why);
         return;
@@ -282,7 +288,7 @@ static void decide(struct controller *c, struct decision *d, const char *text, c
 static void undo_grants(struct controller *c, const GPtrArray *tasks) {
     for (guint i = 0; i < tasks->len; i++) {
         const struct task *task = tasks->pdata[i];
-        ledger_release(c->ledger, task->id, task->lease.epoch);
+        ledger_release(c->ledger, task->lease.node, task->id, task->lease.epoch);
     }
 }
 
@@ -327,7 +333,7 @@ void controller_submit(struct controller *c, const struct submission *submission
     } else {
         submit = g_new0(struct pending_submit, 1);
         *submit = (struct pending_submit){.on_done = on_done, .user = user, .notes = d.notes};
-        record_tasks(c, d.tasks, submit);
+        c->ops.record(c->env, record_tasks(c, d.tasks, submit));
     }
     g_ptr_array_unref(d.refusals);
 }
@@ -355,21 +361,24 @@ static void submit_recorded(struct controller *c, const struct record *record, c
 
 /* ---- kill ---- */
 
-bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, GError **error) {
+bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, controller_kill_cb *on_done,
+                     void *user, GError **error) {
     struct live_task *live = controller_live(c, task_id);
+    struct record *record;
 
     if (!live)
         return kr_fail(error, NOT_FOUND, "there is no live task %u", task_id);
     if (task_state_is_terminal(live->draft->state))
         return kr_fail(error, REFUSED, "task %u has ended: %s", task_id, task_state_to_str(live->draft->state));
-    if (live->draft->kill_requested)
-        return true;
-    live->draft->kill_requested = true;
-    if (!live->was_sent)
+    if (!live->draft->kill_requested && !live->was_sent)
         controller_end_draft(live, TASK_KILLED, "killed before it reached its node", now);
-    else
+    else if (!live->draft->kill_requested)
         live->draft->state = TASK_STOPPING;
-    controller_record_draft(c, live);
+    live->draft->kill_requested = true;
+    record = record_of_draft(c, live); /* also the second time: an earlier record may still fail */
+    record->on_kill = on_done;
+    record->kill_user = user;
+    c->ops.record(c->env, record);
     return true;
 }
 
@@ -379,6 +388,8 @@ static void update_recorded(struct controller *c, struct record *record, const G
     struct task *task = g_ptr_array_steal_index(record->tasks, 0); /* an update has one */
     struct live_task *live = controller_live(c, task->id);
 
+    if (record->on_kill)
+        record->on_kill(record->kill_user, task, error);
     if (!live || live->draft->lease.epoch != task->lease.epoch || error) {
         if (live && error)
             live->is_dirty = true;
@@ -441,6 +452,7 @@ void controller_check(const struct controller *c) {
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct live_task *live = value;
         task_check(live->draft);
-        g_assert(ledger_find(c->ledger, live->draft->id, live->draft->lease.epoch)); /* R3: every live task holds */
+        /* R3: every live task holds */
+        g_assert(ledger_find(c->ledger, live->draft->lease.node, live->draft->id, live->draft->lease.epoch));
     }
 }

@@ -24,7 +24,10 @@ struct controller;
 struct pending_submit;
 struct record {
     GPtrArray *tasks; /* of struct task, owned: insert or replace by id */
-    struct pending_submit *submit; /* the controller's own: whom to answer, NULL for updates */
+    /* the controller's own: whom to answer */
+    struct pending_submit *submit; /* NULL: an update */
+    void (*on_kill)(void *user, const struct task *task, const GError *error);
+    void *kill_user;
 };
 void record_free(struct record *record);
 
@@ -58,24 +61,28 @@ struct refusal {
 };
 /* tasks: of const struct task, borrowed; NULL with error when nothing was created. refusals: of struct refusal,
  * borrowed, NULL unless the error is about targets. notes: of char*. */
-typedef void controller_submit_cb(void *user, const GPtrArray *tasks, const GPtrArray *notes,
-                                  const GPtrArray *refusals, const GError *error);
+typedef void controller_submit_cb(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
+                                  const GError *error);
 /* All or nothing. The callback comes once, possibly before this returns. */
 void controller_submit(struct controller *c, const struct submission *submission, struct core_time now,
                        controller_submit_cb *on_done, void *user);
-/* Asks for the end of a live task; the record follows. false: KR_ERROR_NOT_FOUND (not live), KR_ERROR_REFUSED (ended). */
-bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, GError **error);
+/* Asks for the end of a live task. The callback comes once, when the wish is durable or could not be made so. false, and no
+ * callback: KR_ERROR_NOT_FOUND (not live), KR_ERROR_REFUSED (ended). */
+typedef void controller_kill_cb(void *user, const struct task *task, const GError *error);
+bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, controller_kill_cb *on_done,
+                     void *user, GError **error);
 
 /* ---- nodes ---- */
-/* A node's full truth. `reports`: of struct node_report. Takes `info` (not on failure). The node counts as connected
+/* A node's full truth. `reports`: of struct node_report; max_epoch: the highest that its cards have had, 0 when it does
+ * not say. Takes `info` (not on failure). The node counts as connected
  * afterwards and gets its starts, stops and acks. false: KR_ERROR_REFUSED with the reason to tell it. */
 struct node_report {
     struct task_report report;
     struct lease lease; /* what the node's lease file says; n_gpus 0 and epoch 0 when it has none */
 };
 void node_report_free(struct node_report *report);
-bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, struct core_time now,
-                      GError **error);
+bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
+                      struct core_time now, GError **error);
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now); /* takes info */
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now);
 void controller_disconnected(struct controller *c, const char *node, struct core_time now);

@@ -45,17 +45,12 @@ static bool is_named(const struct ledger_entry *entry, uint32_t task_id, int64_t
     return entry->lease.task_id == task_id && entry->lease.epoch == epoch;
 }
 
-const struct ledger_entry *ledger_find(const struct ledger *ledger, uint32_t task_id, int64_t epoch) {
-    GHashTableIter iter;
-    gpointer value;
+const struct ledger_entry *ledger_find(const struct ledger *ledger, const char *node, uint32_t task_id, int64_t epoch) {
+    const GPtrArray *entries = ledger_of_node(ledger, node);
 
-    g_hash_table_iter_init(&iter, ledger->by_node);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const GPtrArray *entries = value;
-        for (guint i = 0; i < entries->len; i++)
-            if (is_named(entries->pdata[i], task_id, epoch))
-                return entries->pdata[i];
-    }
+    for (guint i = 0; entries && i < entries->len; i++)
+        if (is_named(entries->pdata[i], task_id, epoch))
+            return entries->pdata[i];
     return NULL;
 }
 
@@ -70,15 +65,10 @@ static GPtrArray *entries_of(struct ledger *ledger, const char *node) {
 }
 
 static bool is_held(const struct ledger *ledger, const struct lease *lease) {
-    const GPtrArray *entries = ledger_of_node(ledger, lease->node);
-
     for (size_t i = 0; i < lease->n_gpus; i++)
         if (ledger_holder(ledger, lease->gpus[i].uuid))
             return true;
-    for (guint i = 0; entries && i < entries->len; i++)
-        if (is_named(entries->pdata[i], lease->task_id, lease->epoch))
-            return true;
-    return false;
+    return ledger_find(ledger, lease->node, lease->task_id, lease->epoch) != NULL;
 }
 
 bool ledger_grant(struct ledger *ledger, const struct lease *lease, const char *label, bool is_orphan) {
@@ -88,7 +78,7 @@ bool ledger_grant(struct ledger *ledger, const struct lease *lease, const char *
         return false;
     entry = g_new0(struct ledger_entry, 1);
     entry->lease = *lease;
-    entry->label = g_strdup(label);
+    entry->label = g_strndup(label, LEDGER_LABEL_BYTES);
     entry->is_orphan = is_orphan;
     for (size_t i = 0; i < lease->n_gpus; i++)
         g_hash_table_insert(ledger->by_gpu, entry->lease.gpus[i].uuid, entry);
@@ -97,14 +87,14 @@ bool ledger_grant(struct ledger *ledger, const struct lease *lease, const char *
     return true;
 }
 
-bool ledger_release(struct ledger *ledger, uint32_t task_id, int64_t epoch) {
-    const struct ledger_entry *entry = ledger_find(ledger, task_id, epoch);
+bool ledger_release(struct ledger *ledger, const char *node, uint32_t task_id, int64_t epoch) {
+    const struct ledger_entry *entry = ledger_find(ledger, node, task_id, epoch);
 
     if (!entry)
         return false;
     for (size_t i = 0; i < entry->lease.n_gpus; i++)
         g_hash_table_remove(ledger->by_gpu, entry->lease.gpus[i].uuid);
-    g_ptr_array_remove_fast(g_hash_table_lookup(ledger->by_node, entry->lease.node), (gpointer)entry);
+    g_ptr_array_remove_fast(g_hash_table_lookup(ledger->by_node, node), (gpointer)entry);
     return true;
 }
 

@@ -90,8 +90,8 @@ static char *list_indices(const struct node_info *info) {
     return g_string_free(text, FALSE);
 }
 
-static bool add_gpu(const struct placement *p, const struct cluster_node *node, const struct target *target,
-                    int index, struct lease *lease, GPtrArray *notes, GError **error) {
+static bool add_gpu(const struct placement *p, const struct cluster_node *node, const struct target *target, int index,
+                    struct lease *lease, GPtrArray *notes, GError **error) {
     const struct gpu *gpu = node_info_gpu_by_index(node->info, index);
     g_autofree char *valid = list_indices(node->info);
 
@@ -166,9 +166,13 @@ static bool check_online(const struct placement *p, const struct cluster_node *n
 
 static bool check_node(const struct placement *p, const struct cluster_node *node, GError **error) {
     const struct node_info *info = node->info;
+    const GPtrArray *leases = ledger_of_node(p->ledger, info->name);
 
     if (!check_online(p, node, error))
         return false;
+    if (leases && leases->len >= NODE_MAX_TASKS)
+        return kr_fail(error, REFUSED, "%s has %u tasks already, the most that a node may have", info->name,
+                       leases->len);
     if (!info->engine_ok)
         return kr_fail(error, REFUSED, "the container engine of %s cannot be used: %s", info->name,
                        info->engine_text ? info->engine_text : "it does not answer");
@@ -190,12 +194,12 @@ static bool place_on(const struct placement *p, const struct cluster_node *node,
     for (size_t i = 0; i < target->n_gpus; i++)
         if (!add_gpu(p, node, target, target->gpus[i], lease, notes, error))
             return false;
-    return check_cores(p, info, spec->cores, target->numa, error) && check_memory(p, info, spec->mem_bytes, error);
+    return check_cores(p, info, spec->cores, target->numa, error) &&
+           check_cores(p, info, spec->cores, TARGET_NO_NUMA, error) && check_memory(p, info, spec->mem_bytes, error);
 }
 
 /* The node with the most free cores, of those where the request fits. */
-static const struct cluster_node *choose_node(const struct placement *p, const struct task_spec *spec,
-                                              GError **error) {
+static const struct cluster_node *choose_node(const struct placement *p, const struct task_spec *spec, GError **error) {
     g_autoptr(GPtrArray) nodes = cluster_nodes(p->cluster);
     const struct cluster_node *best = NULL;
     GString *reasons = g_string_new(NULL);

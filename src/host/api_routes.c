@@ -3,7 +3,7 @@
 
 #include "host/host_internal.h"
 
-enum { SMALL_BODY = 4096, SUBMIT_BODY = 4 * 1024 * 1024 };
+enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024 };
 
 static const struct http_param list_query[] = {
     {"status", "string", "only tasks shown with this state"},
@@ -28,8 +28,8 @@ const struct http_route host_routes[] = {
     {"GET", "/api/v1/version", "getVersion", "Version of the host and id of the cluster", NULL, NULL, "Version", 200, 0,
      api_version},
     {"GET", "/api/v1/openapi.json", "getOpenApi", "This document", NULL, NULL, "OpenApi", 200, 0, api_openapi},
-    {"POST", "/api/v1/tasks", "submitTasks", "Submit one task per target, all or none", NULL, "Submission",
-     "Submitted", 201, SUBMIT_BODY, api_task_submit},
+    {"POST", "/api/v1/tasks", "submitTasks", "Submit one task per target, all or none", NULL, "Submission", "Submitted",
+     201, SUBMIT_BODY, api_task_submit},
     {"GET", "/api/v1/tasks", "listTasks", "Tasks, newest first", list_query, NULL, "TaskList", 200, 0, api_task_list},
     {"GET", "/api/v1/tasks/{id}", "getTask", "One task; can wait for a change", get_query, NULL, "Task", 200, 0,
      api_task_get},

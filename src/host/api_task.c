@@ -7,7 +7,13 @@
 #include "base/json.h"
 #include "host/host_internal.h"
 
-enum { MAX_TARGETS = 256, MAX_LIST = 1000, DEFAULT_LIST = 100, MAX_WAIT_MS = 60000 };
+enum {
+    MAX_TARGETS = 256,
+    MAX_BATCH_BYTES = 16 * 1024 * 1024,
+    MAX_LIST = 1000,
+    DEFAULT_LIST = 100,
+    MAX_WAIT_MS = 60000
+};
 
 /* A client that waits for a task to change. */
 struct waiter {
@@ -49,7 +55,10 @@ static bool read_submission(const struct http_exchange *x, struct submission *su
         return false;
     r = jr_init(body, "submission", error);
     submission->targets = jr_strv_opt(&r, "targets", MAX_TARGETS, TARGET_MAX_BYTES);
-    if (jr_done(&r) && check_members(body, error))
+    if (jr_done(&r) && g_strv_length(submission->targets) * len > MAX_BATCH_BYTES)
+        kr_fail(error, TOO_LARGE, "%u targets with %zu bytes each are more than the %d bytes that one batch may have",
+                g_strv_length(submission->targets), len, MAX_BATCH_BYTES);
+    else if (jr_done(&r) && check_members(body, error))
         submission->spec = task_spec_from_json(body, error);
     json_decref(body);
     return submission->spec != NULL;
@@ -113,8 +122,7 @@ void api_task_submit(struct http_exchange *x, void *app) {
 
 /* ---- list ---- */
 
-static const unsigned live_states =
-    1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
+static const unsigned live_states = 1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
 
 struct list_call {
     struct host *host;
@@ -187,8 +195,8 @@ void api_task_list(struct http_exchange *x, void *app) {
         return;
     }
     call = g_new0(struct list_call, 1);
-    *call = (struct list_call){.host = host, .x = x, .status = g_strdup(http_query(x, "status")),
-                               .limit = (size_t)query.limit};
+    *call = (struct list_call){
+        .host = host, .x = x, .status = g_strdup(http_query(x, "status")), .limit = (size_t)query.limit};
     store_query_tasks(host->store, &query, on_listed, call);
 }
 
@@ -251,8 +259,10 @@ static void on_waited(uv_timer_t *timer) {
     GPtrArray *list = g_hash_table_lookup(waiter->host->waiters, GUINT_TO_POINTER(waiter->task_id));
 
     g_ptr_array_remove_fast(list, waiter);
-    if (list->len == 0)
+    if (list->len == 0) {
         g_hash_table_remove(waiter->host->waiters, GUINT_TO_POINTER(waiter->task_id));
+        g_ptr_array_unref(list);
+    }
     get_now(waiter->host, waiter->x, waiter->task_id);
     waiter_close(waiter);
 }
@@ -338,6 +348,15 @@ static void on_ended_found(void *user, const GPtrArray *tasks, const GError *err
     http_reply_error(call->x, error ? error : why, NULL);
 }
 
+static void on_kill_recorded(void *user, const struct task *task, const GError *error) {
+    g_autofree struct get_call *call = user;
+
+    if (error)
+        http_reply_error(call->x, error, NULL);
+    else
+        http_reply_json(call->x, 202, shown(call->host, task));
+}
+
 void api_task_kill(struct http_exchange *x, void *app) {
     struct host *host = app;
     struct task_query query = {.limit = 1};
@@ -347,14 +366,17 @@ void api_task_kill(struct http_exchange *x, void *app) {
 
     if (!api_task_id(x, &id, &error)) {
         http_reply_error(x, error, NULL);
-    } else if (controller_kill(host->controller, id, host_now(), &error)) {
-        http_reply_json(x, 202, shown(host, controller_task(host->controller, id)));
-    } else if (error->code == KR_ERROR_NOT_FOUND) {
-        query.id = id;
-        call = g_new0(struct get_call, 1);
-        *call = (struct get_call){.host = host, .x = x, .id = id};
-        store_query_tasks(host->store, &query, on_ended_found, call);
-    } else {
-        http_reply_error(x, error, NULL);
+        return;
     }
+    call = g_new0(struct get_call, 1);
+    *call = (struct get_call){.host = host, .x = x, .id = id};
+    if (controller_kill(host->controller, id, host_now(), on_kill_recorded, call, &error))
+        return;
+    if (error->code == KR_ERROR_NOT_FOUND) {
+        query.id = id;
+        store_query_tasks(host->store, &query, on_ended_found, call);
+        return;
+    }
+    http_reply_error(x, error, NULL);
+    g_free(call);
 }

@@ -34,8 +34,7 @@ static void op_send(void *env, const char *node, json_t *message) { host_send(en
 
 static void op_task_changed(void *env, const struct task *task, bool is_gone) { host_task_changed(env, task, is_gone); }
 
-static const struct controller_ops ops = {
-    .record = op_record, .send = op_send, .task_changed = op_task_changed};
+static const struct controller_ops ops = {.record = op_record, .send = op_send, .task_changed = op_task_changed};
 
 static void on_recorded(void *user, struct record *record, const GError *error) {
     struct host *host = user;

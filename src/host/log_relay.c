@@ -41,13 +41,15 @@ static void on_drain(void *user) { give_credit(user); }
 static void on_gone(void *user) {
     struct log_relay *relay = user;
 
-    host_send(relay->host, relay->node, json_pack("{s:s,s:I}", "type", WIRE_LOG_CLOSE, "stream", (json_int_t)relay->id));
+    host_send(relay->host, relay->node,
+              json_pack("{s:s,s:I}", "type", WIRE_LOG_CLOSE, "stream", (json_int_t)relay->id));
     drop(relay);
 }
 
 static void begin_stream(struct log_relay *relay) {
     if (relay->x)
-        relay->stream = http_reply_stream(g_steal_pointer(&relay->x), "application/octet-stream", on_drain, on_gone, relay);
+        relay->stream = http_reply_stream(g_steal_pointer(&relay->x), "application/octet-stream", on_drain, on_gone,
+                                          relay);
 }
 
 static struct log_relay *find(struct host *host, const char *node, uint32_t id) {

@@ -8,7 +8,8 @@
 #include "model/wire.h"
 
 static json_t *parameter(const char *name, const char *in, const char *type, const char *help, bool required) {
-    json_t *json = json_pack("{s:s,s:s,s:b,s:{s:s}}", "name", name, "in", in, "required", required, "schema", "type", type);
+    json_t *json = json_pack("{s:s,s:s,s:b,s:{s:s}}", "name", name, "in", in, "required", required, "schema", "type",
+                             type);
 
     if (help)
         json_object_set_new(json, "description", json_string(help));
@@ -20,7 +21,8 @@ static json_t *parameters(const struct http_route *route) {
 
     for (const char *open = strchr(route->path, '{'); open; open = strchr(open + 1, '{')) {
         g_autofree char *name = g_strndup(open + 1, strcspn(open + 1, "}"));
-        json_array_append_new(list, parameter(name, "path", strcmp(name, "id") == 0 ? "integer" : "string", NULL, true));
+        json_array_append_new(list,
+                              parameter(name, "path", strcmp(name, "id") == 0 ? "integer" : "string", NULL, true));
     }
     for (const struct http_param *param = route->query; param && param->name; param++)
         json_array_append_new(list, parameter(param->name, "query", param->type, param->help, false));
@@ -79,6 +81,7 @@ void api_openapi(struct http_exchange *x, void *app) {
 void api_version(struct http_exchange *x, void *app) {
     const struct host *host = app;
 
-    http_reply_json(x, 200, json_pack("{s:s,s:s,s:i}", "version", KR_VERSION, "cluster_id", host->cluster_id,
-                                      "protocol", WIRE_PROTOCOL));
+    http_reply_json(
+        x, 200,
+        json_pack("{s:s,s:s,s:i}", "version", KR_VERSION, "cluster_id", host->cluster_id, "protocol", WIRE_PROTOCOL));
 }

@@ -81,8 +81,8 @@ static void on_joined(void *user, const GError *error) {
         forget_credentials_of(call->host, call->node);
         g_hash_table_insert(call->host->credentials, hash_of(call->credential), g_strdup(call->node));
         log_info("node %s joined", call->node);
-        http_reply_json(call->x, 201, json_pack("{s:s,s:s}", "credential", call->credential, "cluster_id",
-                                                call->host->cluster_id));
+        http_reply_json(call->x, 201,
+                        json_pack("{s:s,s:s}", "credential", call->credential, "cluster_id", call->host->cluster_id));
     }
     g_free(call->node);
     g_free(call->credential);
@@ -96,6 +96,9 @@ static bool read_join(const struct host *host, const json_t *body, char **ret_no
 
     if (!jr_done_strict(&r) || !node_name_check(node, strlen(node), error) || !token_ok(host, token, error))
         return false;
+    /* two machines with one name would end each other's tasks */
+    if (g_hash_table_contains(host->links, node))
+        return kr_fail(error, REFUSED, "a runner of node %s is connected; give this machine another node_name", node);
     *ret_node = g_strdup(node);
     return true;
 }
@@ -203,6 +206,7 @@ static bool take_hello(struct runner_link *link, const json_t *message, GError *
     struct json_reader r = jr_init(message, "hello", error);
     int64_t protocol = jr_int(&r, "protocol", 0, G_MAXINT);
     const json_t *tasks = jr_array(&r, "tasks", MAX_TASKS_PER_NODE);
+    int64_t max_epoch = jr_int_opt(&r, "max_epoch", 0, G_MAXINT64, 0);
     struct node_info *info = r.failed ? NULL : node_info_from_json(json_object_get(message, "node"), error);
     g_autoptr(GPtrArray) reports = info ? read_reports(tasks, error) : NULL;
     json_t *kept = reports ? node_info_to_json(info) : NULL;
@@ -211,14 +215,15 @@ static bool take_hello(struct runner_link *link, const json_t *message, GError *
     if (!reports)
         ok = false;
     else if (protocol != WIRE_PROTOCOL)
-        kr_fail(error, REFUSED, "the runner speaks protocol %d, this host %d: install the same version on both", (int)protocol, WIRE_PROTOCOL);
+        kr_fail(error, REFUSED, "the runner speaks protocol %d, this host %d: install the same version on both",
+                (int)protocol, WIRE_PROTOCOL);
     else if (strcmp(info->name, link->node) != 0)
         kr_fail(error, REFUSED, "the credential belongs to node %s, not to %s", link->node, info->name);
     else {
         replace_older(link); /* from here on messages of the controller find the link */
-        send_json(link, json_pack("{s:s,s:s,s:I}", "type", WIRE_WELCOME, "cluster_id", host->cluster_id,
-                                  "heartbeat_ms", (json_int_t)config_int(host->config, "heartbeat_ms")));
-        ok = controller_hello(host->controller, info, reports, host_now(), error);
+        send_json(link, json_pack("{s:s,s:s,s:I}", "type", WIRE_WELCOME, "cluster_id", host->cluster_id, "heartbeat_ms",
+                                  (json_int_t)config_int(host->config, "heartbeat_ms")));
+        ok = controller_hello(host->controller, info, reports, max_epoch, host_now(), error);
     }
     if (ok)
         store_put_node(host->store, link->node, NULL, kept, NULL, NULL);

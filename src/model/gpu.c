@@ -20,7 +20,9 @@ enum gpu_condition gpu_condition_from_str(const char *text) {
     return GPU_CONDITION_UNSET;
 }
 
-struct gpu *gpu_new(void) { return g_new0(struct gpu, 1); }
+struct gpu *gpu_new(void) {
+    return g_new0(struct gpu, 1);
+}
 
 void gpu_free(struct gpu *gpu) {
     if (!gpu)
@@ -37,9 +39,14 @@ struct gpu *gpu_copy(const struct gpu *gpu) {
     return copy;
 }
 
-static const char *const figure_names[] = {"memory_total_bytes",  "memory_used_bytes", "utilization_percent",
-                                           "temperature_celsius", "power_mw",          "power_limit_mw",
-                                           "minor",               "numa_node"};
+static const char *const figure_names[] = {"memory_total_bytes",
+                                           "memory_used_bytes",
+                                           "utilization_percent",
+                                           "temperature_celsius",
+                                           "power_mw",
+                                           "power_limit_mw",
+                                           "minor",
+                                           "numa_node"};
 
 /* Figure i of a gpu, in the order of the bits and names. */
 static int64_t figure_get(const struct gpu *gpu, size_t i) {
@@ -49,8 +56,9 @@ static int64_t figure_get(const struct gpu *gpu, size_t i) {
 }
 
 static void figure_set(struct gpu *gpu, size_t i, int64_t value) {
-    int *small[] = {NULL, NULL, &gpu->util_percent, &gpu->temp_celsius, &gpu->power_mw, &gpu->power_limit_mw,
-                    &gpu->minor, &gpu->numa_node};
+    int *small[] = {
+        NULL,        NULL,           &gpu->util_percent, &gpu->temp_celsius, &gpu->power_mw, &gpu->power_limit_mw,
+        &gpu->minor, &gpu->numa_node};
 
     if (i == 0)
         gpu->mem_total_bytes = value;

@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 enum {
-    GPU_UUID_MAX_BYTES = 79,  /* NVML_DEVICE_UUID_V2_BUFFER_SIZE is 96; real ones have 40 */
-    GPU_PCI_BYTES = 17,       /* "0000:41:00.0", domain up to 8 digits, NUL included */
-    GPU_NAME_MAX_BYTES = 95,  /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
+    GPU_UUID_MAX_BYTES = 79, /* NVML_DEVICE_UUID_V2_BUFFER_SIZE is 96; real ones have 40 */
+    GPU_PCI_BYTES = 17,      /* "0000:41:00.0", domain up to 8 digits, NUL included */
+    GPU_NAME_MAX_BYTES = 95, /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
     GPU_REASON_MAX_BYTES = 511,
     NODE_MAX_GPUS = 64,
 };
@@ -26,18 +26,18 @@ enum gpu_condition {
     GPU_CONDITION_VFIO,    /* bound to vfio-pci */
     GPU_CONDITION_COUNT_
 };
-const char *gpu_condition_to_str(enum gpu_condition condition);      /* static; "unset" for 0 */
-enum gpu_condition gpu_condition_from_str(const char *text);         /* 0 when unknown */
+const char *gpu_condition_to_str(enum gpu_condition condition); /* static; "unset" for 0 */
+enum gpu_condition gpu_condition_from_str(const char *text);    /* 0 when unknown */
 
 enum gpu_figure { /* bits of gpu.valid */
-    GPU_HAS_MEM_TOTAL = 1 << 0,
-    GPU_HAS_MEM_USED = 1 << 1,
-    GPU_HAS_UTIL = 1 << 2,
-    GPU_HAS_TEMP = 1 << 3,
-    GPU_HAS_POWER = 1 << 4,
-    GPU_HAS_POWER_LIMIT = 1 << 5,
-    GPU_HAS_MINOR = 1 << 6,
-    GPU_HAS_NUMA = 1 << 7,
+                  GPU_HAS_MEM_TOTAL = 1 << 0,
+                  GPU_HAS_MEM_USED = 1 << 1,
+                  GPU_HAS_UTIL = 1 << 2,
+                  GPU_HAS_TEMP = 1 << 3,
+                  GPU_HAS_POWER = 1 << 4,
+                  GPU_HAS_POWER_LIMIT = 1 << 5,
+                  GPU_HAS_MINOR = 1 << 6,
+                  GPU_HAS_NUMA = 1 << 7,
 };
 
 struct gpu {

@@ -4,7 +4,9 @@
 
 #include "base/json.h"
 
-struct lease *lease_copy(const struct lease *lease) { return g_memdup2(lease, sizeof *lease); }
+struct lease *lease_copy(const struct lease *lease) {
+    return g_memdup2(lease, sizeof *lease);
+}
 
 bool lease_has_gpu(const struct lease *lease, const char *uuid) {
     for (size_t i = 0; i < lease->n_gpus; i++)
@@ -17,12 +19,10 @@ json_t *lease_to_json(const struct lease *lease) {
     json_t *gpus = json_array();
 
     for (size_t i = 0; i < lease->n_gpus; i++)
-        json_array_append_new(gpus,
-                              json_pack("{s:i,s:s}", "index", lease->gpus[i].index, "uuid", lease->gpus[i].uuid));
+        json_array_append_new(gpus, json_pack("{s:i,s:s}", "index", lease->gpus[i].index, "uuid", lease->gpus[i].uuid));
     return json_pack("{s:I,s:I,s:s,s:o,s:i,s:I,s:i,s:I}", "task_id", (json_int_t)lease->task_id, "epoch",
-                     (json_int_t)lease->epoch, "node", lease->node, "gpus", gpus, "cores", lease->cores,
-                     "memory_bytes", (json_int_t)lease->mem_bytes, "numa", lease->numa, "granted_ms",
-                     (json_int_t)lease->granted_ms);
+                     (json_int_t)lease->epoch, "node", lease->node, "gpus", gpus, "cores", lease->cores, "memory_bytes",
+                     (json_int_t)lease->mem_bytes, "numa", lease->numa, "granted_ms", (json_int_t)lease->granted_ms);
 }
 
 static void read_gpus(struct json_reader *r, struct lease *lease) {

@@ -22,9 +22,9 @@ struct lease {
     char node[NODE_NAME_MAX_BYTES + 1];
     struct lease_gpu gpus[TARGET_MAX_GPUS];
     size_t n_gpus;
-    int cores;         /* 0: none reserved, no limit */
-    int64_t mem_bytes; /* 0: none reserved, no limit */
-    int numa;          /* TARGET_NO_NUMA or the NUMA node to bind to */
+    int cores;          /* 0: none reserved, no limit */
+    int64_t mem_bytes;  /* 0: none reserved, no limit */
+    int numa;           /* TARGET_NO_NUMA or the NUMA node to bind to */
     int64_t granted_ms; /* wall clock */
 };
 

@@ -113,8 +113,8 @@ static json_t *numa_to_json(const GPtrArray *numa) {
 
     for (guint i = 0; i < numa->len; i++) {
         const struct numa_node *node = numa->pdata[i];
-        json_array_append_new(list, json_pack("{s:i,s:s,s:I}", "id", node->id, "cpus", node->cpulist,
-                                              "memory_bytes", (json_int_t)node->mem_bytes));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:I}", "id", node->id, "cpus", node->cpulist, "memory_bytes",
+                                              (json_int_t)node->mem_bytes));
     }
     return list;
 }

@@ -9,7 +9,12 @@
 
 #include "model/gpu.h"
 
-enum { NODE_MAX_NUMA = 64, NODE_MAX_CORES = 4096, NODE_TEXT_MAX_BYTES = 511 };
+enum {
+    NODE_MAX_TASKS = 1000, /* with a lease at one time: a hello with all of them stays far below the wire's limits */
+    NODE_MAX_NUMA = 64,
+    NODE_MAX_CORES = 4096,
+    NODE_TEXT_MAX_BYTES = 511
+};
 
 struct numa_node {
     int id;

@@ -5,9 +5,9 @@
 #include "base/json.h"
 
 static const char *const state_names[TASK_STATE_COUNT_] = {
-    [TASK_UNSET] = "unset",       [TASK_PENDING] = "pending",     [TASK_STARTING] = "starting",
-    [TASK_RUNNING] = "running",   [TASK_STOPPING] = "stopping",   [TASK_COMPLETED] = "completed",
-    [TASK_FAILED] = "failed",     [TASK_KILLED] = "killed",
+    [TASK_UNSET] = "unset",     [TASK_PENDING] = "pending",   [TASK_STARTING] = "starting",
+    [TASK_RUNNING] = "running", [TASK_STOPPING] = "stopping", [TASK_COMPLETED] = "completed",
+    [TASK_FAILED] = "failed",   [TASK_KILLED] = "killed",
 };
 
 const char *task_state_to_str(enum task_state state) { return state_names[state < TASK_STATE_COUNT_ ? state : 0]; }
@@ -97,7 +97,8 @@ static void check_env(struct json_reader *r, char *const *env) {
 }
 
 static bool mount_path_ok(const char *path) {
-    return path[0] == '/' && strlen(path) <= TASK_MAX_PATH_BYTES && !strstr(path, "/../") && !g_str_has_suffix(path, "/..");
+    return path[0] == '/' && strlen(path) <= TASK_MAX_PATH_BYTES && !strstr(path, "/../") &&
+           !g_str_has_suffix(path, "/..");
 }
 
 static void check_mounts(struct json_reader *r, char *const *mounts) {
@@ -124,7 +125,8 @@ struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
     spec->cores = (int)jr_int_opt(&r, "cores", 0, TASK_MAX_CORES, 0);
     spec->mem_bytes = jr_int_opt(&r, "memory_bytes", 0, G_MAXINT64, 0);
     if (spec->mem_bytes > 0 && spec->mem_bytes < 6 * 1024 * 1024) /* the engine's own minimum */
-        jr_fail(&r, "\"memory_bytes\" is %" G_GINT64_FORMAT ", the least a container can have is 6 MiB", spec->mem_bytes);
+        jr_fail(&r, "\"memory_bytes\" is %" G_GINT64_FORMAT ", the least a container can have is 6 MiB",
+                spec->mem_bytes);
     if (!spec->argv[0] || spec->argv[0][0] == '\0')
         jr_fail(&r, "no command is given");
     if (spec->image && spec->image[0] == '\0')

@@ -39,11 +39,11 @@ enum {
 };
 
 struct task_spec {
-    char *name;  /* for people, may be NULL */
-    char *image; /* NULL: the node's default image */
-    char **argv; /* at least one */
-    char **env;  /* "K=V" */
-    char **mounts; /* "SOURCE:TARGET[:ro]", both absolute; the node decides whether SOURCE is allowed */
+    char *name;        /* for people, may be NULL */
+    char *image;       /* NULL: the node's default image */
+    char **argv;       /* at least one */
+    char **env;        /* "K=V" */
+    char **mounts;     /* "SOURCE:TARGET[:ro]", both absolute; the node decides whether SOURCE is allowed */
     int cores;         /* 0: no limit and nothing reserved */
     int64_t mem_bytes; /* the same */
 };
@@ -71,7 +71,7 @@ struct task {
     bool oom; /* the engine's own word, not guessed from 137 */
     char *reason;
     int64_t created_ms, started_ms, finished_ms; /* wall clock, 0 when not yet */
-    int64_t revision; /* grows with each change; for waiting clients. In memory only */
+    int64_t revision;                            /* grows with each change; for waiting clients. In memory only */
 };
 
 void task_free(struct task *task);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -149,8 +150,8 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
     return (ssize_t)n;
 }
 
-struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type,
-                                      void (*on_drain)(void *user), void (*on_gone)(void *user), void *user) {
+struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
+                                      void (*on_gone)(void *user), void *user) {
     struct http_stream *stream = g_new0(struct http_stream, 1);
 
     stream->x = x;
@@ -202,8 +203,8 @@ bool http_query_int(const struct http_exchange *x, const char *name, int64_t min
     errno = 0;
     *ret_value = g_ascii_strtoll(text, &end, 10);
     if (errno || end == text || *end != '\0' || *ret_value < min || *ret_value > max)
-        return kr_fail(error, BAD_REQUEST, "%s must be a whole number between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT,
-                       name, min, max);
+        return kr_fail(error, BAD_REQUEST,
+                       "%s must be a whole number between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT, name, min, max);
     return true;
 }
 
@@ -347,6 +348,11 @@ static void dispatch(struct http_exchange *x) {
     g_autoptr(GError) error = NULL;
 
     x->is_dispatched = true;
+    if (x->server->is_stopping) {
+        kr_fail(&error, UNAVAILABLE, "the host is stopping");
+        http_reply_error(x, error, NULL);
+        return;
+    }
     if (x->discarded > 0) {
         kr_fail(&error, TOO_LARGE, "the body is larger than the %zu bytes that are accepted", x->route->max_body_bytes);
         http_reply_error(x, error, NULL);
@@ -540,9 +546,8 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, const struct 
 
     return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
                             MHD_OPTION_SOCK_ADDR, address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTION_LIMIT,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                            MHD_OPTION_END);
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
+                            on_completed, NULL, MHD_OPTION_END);
 }
 
 static bool bind_daemon(struct http_server *server, const char *listen, GError **error) {
@@ -564,7 +569,8 @@ static bool bind_daemon(struct http_server *server, const char *listen, GError *
     server->daemon = start_daemon(server, found->ai_addr);
     freeaddrinfo(found);
     if (!server->daemon)
-        return kr_fail(error, IO, "cannot listen on %s: %s", listen, errno ? g_strerror(errno) : "the address cannot be bound");
+        return kr_fail(error, IO, "cannot listen on %s: %s", listen,
+                       errno ? g_strerror(errno) : "the address cannot be bound");
     server->port = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
     return true;
 }
@@ -617,16 +623,21 @@ static void answer_waiting(struct http_server *server) {
 }
 
 void http_server_free(struct http_server *server) {
+    MHD_socket listen_fd;
+
     if (!server)
         return;
     server->is_stopping = true;
     uv_poll_stop(&server->poll);
-    for (int i = 0; i < 3 && g_hash_table_size(server->waiting) > 0; i++) {
+    listen_fd = MHD_quiesce_daemon(server->daemon);
+    for (int i = 0; i < 3; i++) { /* resume, answer, send: also what was answered just before */
         answer_waiting(server);
         run(server);
     }
     answer_waiting(server);
     MHD_stop_daemon(server->daemon);
+    if (listen_fd != MHD_INVALID_SOCKET)
+        close(listen_fd);
     g_hash_table_unref(server->waiting);
     uv_close((uv_handle_t *)&server->poll, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);

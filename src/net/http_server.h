@@ -26,7 +26,7 @@ struct http_param {
 /* One row of the API. The table is what the dispatcher, the OpenAPI document and its test are made from. */
 struct http_route {
     const char *method;
-    const char *path; /* "/api/v1/tasks/{id}" */
+    const char *path;      /* "/api/v1/tasks/{id}" */
     const char *operation; /* OpenAPI operationId */
     const char *summary;
     const struct http_param *query; /* ends with a NULL name; NULL: none */
@@ -48,12 +48,12 @@ int http_server_port(const struct http_server *server);
 void http_server_free(struct http_server *server);
 
 /* ---- within a handler, or later ---- */
-const char *http_path_param(const struct http_exchange *x, size_t i);             /* of the i-th {…}; decoded */
-const char *http_query(const struct http_exchange *x, const char *name);          /* NULL when absent */
+const char *http_path_param(const struct http_exchange *x, size_t i);    /* of the i-th {…}; decoded */
+const char *http_query(const struct http_exchange *x, const char *name); /* NULL when absent */
 bool http_query_int(const struct http_exchange *x, const char *name, int64_t min, int64_t max, int64_t fallback,
                     int64_t *ret_value, GError **error);
-const char *http_header(const struct http_exchange *x, const char *name);         /* NULL when absent */
-const char *http_body(const struct http_exchange *x, size_t *ret_len);            /* NUL-terminated */
+const char *http_header(const struct http_exchange *x, const char *name); /* NULL when absent */
+const char *http_body(const struct http_exchange *x, size_t *ret_len);    /* NUL-terminated */
 
 /* Exactly one of these ends an exchange; x is gone afterwards. */
 void http_reply_json(struct http_exchange *x, int status, json_t *json); /* takes the reference */
@@ -63,8 +63,8 @@ void http_reply_error(struct http_exchange *x, const GError *error, json_t *deta
 
 /* A body of unknown length. on_drain: what was written has been taken, write more; on_gone: once, when the client is gone
  * or the server ends; the stream is of no use afterwards (not called after http_stream_end). */
-struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type,
-                                      void (*on_drain)(void *user), void (*on_gone)(void *user), void *user);
+struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
+                                      void (*on_gone)(void *user), void *user);
 void http_stream_write(struct http_stream *stream, const void *bytes, size_t len);
 size_t http_stream_queued_bytes(const struct http_stream *stream);
 /* complete: the body is whole. Otherwise the connection is cut so that the client can tell. */
@@ -72,4 +72,5 @@ void http_stream_end(struct http_stream *stream, bool complete);
 
 /* 101 and a WebSocket. `on_ready` gets it once the answer is out. A request that is no WebSocket handshake is answered
  * with 400 here, and on_ready is called with NULL. */
-void http_upgrade(struct http_exchange *x, const char *subprotocol, void (*on_ready)(void *user, struct ws *ws), void *user);
+void http_upgrade(struct http_exchange *x, const char *subprotocol, void (*on_ready)(void *user, struct ws *ws),
+                  void *user);

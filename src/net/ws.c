@@ -16,14 +16,14 @@ enum { READ_CHUNK = 64 * 1024, READS_PER_TURN = 16, CLOSE_GRACE_MS = 1000 };
 struct ws {
     uv_poll_t poll;
     uv_timer_t timer;
-    int open_handles;   /* of the two above; freed when both are closed */
-    int depth;          /* handlers on the stack */
-    bool is_dead;       /* no handler is called any more */
-    bool is_closing;    /* close frame sent, waiting for the peer until `close_by_ms` */
+    int open_handles; /* of the two above; freed when both are closed */
+    int depth;        /* handlers on the stack */
+    bool is_dead;     /* no handler is called any more */
+    bool is_closing;  /* close frame sent, waiting for the peer until `close_by_ms` */
     int64_t close_by_ms;
-    int64_t heard_ms;   /* monotonic */
+    int64_t heard_ms; /* monotonic */
     int64_t pinged_ms;
-    bool had_queue;     /* for on_drain */
+    bool had_queue; /* for on_drain */
     struct ws_pump *pump;
     struct ws_transport transport;
     struct ws_handlers handlers;
@@ -250,8 +250,7 @@ static void socket_release(void *arg) {
 struct ws *ws_new_server(uv_loop_t *loop, int fd, const void *extra, size_t extra_len,
                          const struct ws_handlers *handlers, void *user, void (*release)(void *), void *release_arg) {
     struct server_socket *s = g_new0(struct server_socket, 1);
-    struct ws_transport transport = {
-        .read = socket_read, .write = socket_write, .release = socket_release, .arg = s};
+    struct ws_transport transport = {.read = socket_read, .write = socket_write, .release = socket_release, .arg = s};
     struct ws *ws;
 
     *s = (struct server_socket){.fd = fd, .release = release, .release_arg = release_arg};

@@ -27,7 +27,7 @@ struct ws *ws_new_server(uv_loop_t *loop, int fd, const void *extra, size_t extr
                          const struct ws_handlers *handlers, void *user, void (*release)(void *), void *release_arg);
 
 /* Client side: connect, (TLS,) handshake, deadline. on_done gets the connection (to be given handlers at once with
- * ws_set_handlers) or an error: KR_ERROR_UNREACHABLE, _TIMEOUT, KR_ERROR_UNAUTHORIZED for 401/403. */
+ * ws_set_handlers) or an error: KR_ERROR_UNREACHABLE, _TIMEOUT, KR_ERROR_UNAUTHORIZED for 401. */
 struct ws_dial *ws_dial_start(uv_loop_t *loop, const char *url, const char *const *headers, const char *subprotocol,
                               int64_t timeout_ms, void (*on_done)(void *user, struct ws *ws, const GError *error),
                               void *user);

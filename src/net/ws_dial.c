@@ -120,7 +120,7 @@ static bool check_head(struct ws_dial *dial, const char *key) {
     g_autofree char *expected = ws_handshake_accept(key);
     int status = g_str_has_prefix(lines[0], "HTTP/1.1 ") ? (int)g_ascii_strtoll(lines[0] + 9, NULL, 10) : 0;
 
-    if (status == 401 || status == 403)
+    if (status == 401)
         return kr_fail(&dial->error, UNAUTHORIZED, "%s does not accept this node's credential", dial->url);
     if (status != 101)
         return kr_fail(&dial->error, UNREACHABLE, "%s is no KohakuRiver host: it answers \"%.80s\"", dial->url,
@@ -141,7 +141,9 @@ static bool handshake(struct ws_dial *dial) {
     if (!uri || getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
         return kr_fail(&dial->error, BAD_REQUEST, "%s is not a URL", dial->url);
     key = g_base64_encode(nonce, sizeof nonce);
-    g_string_append_printf(request, "GET %s HTTP/1.1\r\nHost: %s", g_uri_get_path(uri), g_uri_get_host(uri));
+    g_string_append_printf(
+        request, strchr(g_uri_get_host(uri), ':') ? "GET %s HTTP/1.1\r\nHost: [%s]" : "GET %s HTTP/1.1\r\nHost: %s",
+        g_uri_get_path(uri), g_uri_get_host(uri));
     if (g_uri_get_port(uri) > 0)
         g_string_append_printf(request, ":%d", g_uri_get_port(uri));
     g_string_append_printf(request,

@@ -70,8 +70,10 @@ static void on_msg(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_
 }
 
 struct ws_pump *ws_pump_new(bool is_server, const struct ws_pump_events *events, void *user) {
-    const struct wslay_event_callbacks callbacks = {
-        .recv_callback = on_recv, .send_callback = on_send, .genmask_callback = on_genmask, .on_msg_recv_callback = on_msg};
+    const struct wslay_event_callbacks callbacks = {.recv_callback = on_recv,
+                                                    .send_callback = on_send,
+                                                    .genmask_callback = on_genmask,
+                                                    .on_msg_recv_callback = on_msg};
     struct ws_pump *pump = g_new0(struct ws_pump, 1);
     int failed = is_server ? wslay_event_context_server_init(&pump->ctx, &callbacks, pump)
                            : wslay_event_context_client_init(&pump->ctx, &callbacks, pump);

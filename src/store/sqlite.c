@@ -116,10 +116,11 @@ static void write_group(struct side *side, GPtrArray *group) {
         fail_group(group, error);
         return;
     }
-    for (guint i = 0; i < group->len; i++)
+    /* a full disk may roll the whole transaction back in the middle: autocommit is on again then, and whatever was written
+     * now would be a transaction of its own */
+    for (guint i = 0; i < group->len && !sqlite3_get_autocommit(side->db); i++)
         write_job(side, group->pdata[i]);
     fault_point("host-before-commit");
-    /* a full disk may have rolled the whole transaction back already: autocommit is on again then */
     if (sqlite3_get_autocommit(side->db))
         kr_fail(&error, STORAGE, "store: the transaction was rolled back: database or disk is full");
     else if (!sqlite_run(side->db, "COMMIT", &error))
@@ -197,8 +198,9 @@ static bool open_side(struct side *side, const char *path, bool can_write, GErro
         return false;
     }
     sqlite3_busy_timeout(side->db, BUSY_TIMEOUT_MS);
-    if (can_write && (!sqlite_run(side->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                                            "PRAGMA cache_size=-2000;",
+    if (can_write && (!sqlite_run(side->db,
+                                  "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+                                  "PRAGMA cache_size=-2000;",
                                   error) ||
                       !sqlite_migrate(side->db, error)))
         return false;
@@ -295,7 +297,8 @@ static GPtrArray *load_nodes(sqlite3 *db, GError **error) {
     GPtrArray *nodes = g_ptr_array_new_with_free_func((GDestroyNotify)store_node_free);
     sqlite3_stmt *stmt = NULL;
 
-    if (sqlite3_prepare_v2(db, "SELECT name, credential_hash, info FROM nodes ORDER BY name", -1, &stmt, NULL) != SQLITE_OK) {
+    if (sqlite3_prepare_v2(db, "SELECT name, credential_hash, info FROM nodes ORDER BY name", -1, &stmt, NULL) !=
+        SQLITE_OK) {
         sqlite_fail(db, "read", error);
         g_ptr_array_unref(nodes);
         return NULL;
@@ -347,7 +350,8 @@ char *store_meta(struct store *store, const char *key, const char *if_absent, GE
     sqlite3_stmt *put = NULL, *get = NULL;
     char *value = NULL;
 
-    if (sqlite3_prepare_v2(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO NOTHING", -1, &put, NULL) == SQLITE_OK &&
+    if (sqlite3_prepare_v2(db, "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO NOTHING", -1, &put, NULL) ==
+            SQLITE_OK &&
         sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE key = ?1", -1, &get, NULL) == SQLITE_OK) {
         sqlite3_bind_text(put, 1, key, -1, SQLITE_STATIC);
         sqlite3_bind_text(put, 2, if_absent, -1, SQLITE_STATIC);

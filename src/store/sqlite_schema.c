@@ -61,9 +61,11 @@ bool sqlite_migrate(sqlite3 *db, GError **error) {
     if (version < 0)
         return sqlite_fail(db, "read", error);
     if (version > newest)
-        return kr_fail(error, IO, "store: it was written by a newer version of this program (schema %d, known: %d)", version, newest);
+        return kr_fail(error, IO, "store: it was written by a newer version of this program (schema %d, known: %d)",
+                       version, newest);
     for (int i = version; i < newest; i++) {
-        g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", migrations[i], i + 1);
+        g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", migrations[i],
+                                               i + 1);
         if (!sqlite_run(db, sql, error)) {
             sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
             return false;

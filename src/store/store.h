@@ -46,10 +46,10 @@ void store_put_node(struct store *store, const char *name, const char *credentia
 
 /* ---- reading ---- */
 struct task_query {
-    uint32_t id;       /* > 0: this one only */
-    unsigned states;   /* bits 1 << enum task_state; 0: all */
+    uint32_t id;                        /* > 0: this one only */
+    unsigned states;                    /* bits 1 << enum task_state; 0: all */
     char node[NODE_NAME_MAX_BYTES + 1]; /* "": all */
-    uint32_t before;   /* > 0: ids below */
+    uint32_t before;                    /* > 0: ids below */
     int limit;
 };
 /* tasks: of struct task, newest first, borrowed for the call; NULL on error. */

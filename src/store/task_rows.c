@@ -5,8 +5,8 @@
 #include "base/json.h"
 #include "store/sqlite_schema.h"
 
-#define COLUMNS                                                                                                       \
-    "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, "    \
+#define COLUMNS                                                                                                    \
+    "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, " \
     "holding, created_ms, started_ms, finished_ms"
 
 enum statement { PUT_TASK, DROP_LEASES, PUT_LEASE, QUERY, QUERY_LIVE, STATEMENT_COUNT };
@@ -28,6 +28,8 @@ static const struct {
     [QUERY_LIVE] = {"SELECT " COLUMNS " FROM tasks WHERE holds_lease = 1 ORDER BY id", false},
 };
 
+enum { MAX_ANSWER_BYTES = 16 * 1024 * 1024 }; /* of specs: a page of large ones is shorter than was asked for */
+
 struct task_rows {
     sqlite3 *db;
     sqlite3_stmt *stmt[STATEMENT_COUNT];
@@ -39,7 +41,8 @@ struct task_rows *task_rows_new(sqlite3 *db, bool can_write, GError **error) {
     rows->db = db;
     for (int i = 0; i < STATEMENT_COUNT; i++) {
         if ((!statements[i].writes || can_write) &&
-            sqlite3_prepare_v3(db, statements[i].sql, -1, SQLITE_PREPARE_PERSISTENT, &rows->stmt[i], NULL) != SQLITE_OK) {
+            sqlite3_prepare_v3(db, statements[i].sql, -1, SQLITE_PREPARE_PERSISTENT, &rows->stmt[i], NULL) !=
+                SQLITE_OK) {
             sqlite_fail(db, "prepare", error);
             task_rows_free(rows);
             return NULL;
@@ -165,6 +168,7 @@ static struct task *read_task(sqlite3_stmt *stmt, GError **error) {
 static GPtrArray *collect(struct task_rows *rows, enum statement which, GError **error) {
     GPtrArray *tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
     sqlite3_stmt *stmt = rows->stmt[which];
+    int64_t bytes = 0;
     int code;
 
     while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
@@ -172,8 +176,11 @@ static GPtrArray *collect(struct task_rows *rows, enum statement which, GError *
         if (!task)
             break;
         g_ptr_array_add(tasks, task);
+        bytes += sqlite3_column_bytes(stmt, 7);
+        if (which == QUERY && bytes > MAX_ANSWER_BYTES)
+            break;
     }
-    if (code != SQLITE_DONE) {
+    if (code != SQLITE_DONE && (code != SQLITE_ROW || bytes <= MAX_ANSWER_BYTES)) {
         if (code != SQLITE_ROW)
             sqlite_fail(rows->db, "read", error);
         g_clear_pointer(&tasks, g_ptr_array_unref);

@@ -42,16 +42,19 @@ int main(void) {
         cluster_heard(cluster_put(cluster, make_node(i)), now);
     begin_ms = clock_mono_ms();
     while (decisions % 1024 != 0 || clock_mono_ms() - begin_ms < DURATION_MS) {
-        struct placement p = {.cluster = cluster, .ledger = ledger, .now = now, .batch_epoch = ledger_last_epoch(ledger)};
+        struct placement p = {
+            .cluster = cluster, .ledger = ledger, .now = now, .batch_epoch = ledger_last_epoch(ledger)};
         g_autoptr(GPtrArray) notes = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GError) why = NULL;
         struct target target;
         struct lease lease;
         char text[64];
 
-        g_snprintf(text, sizeof text, "node%d::%d", g_rand_int_range(random, 0, N_NODES), g_rand_int_range(random, 0, N_GPUS));
+        g_snprintf(text, sizeof text, "node%d::%d", g_rand_int_range(random, 0, N_NODES),
+                   g_rand_int_range(random, 0, N_GPUS));
         decisions++;
-        if (!target_from_str(text, strlen(text), &target, &why) || !placement_resolve(&p, &target, &spec, &lease, notes, &why)) {
+        if (!target_from_str(text, strlen(text), &target, &why) ||
+            !placement_resolve(&p, &target, &spec, &lease, notes, &why)) {
             refused++;
         } else {
             lease.task_id = decisions;
@@ -61,7 +64,7 @@ int main(void) {
         }
         if (n_held > N_NODES * N_GPUS / 2) {
             unsigned i = (unsigned)g_rand_int_range(random, 0, (int)n_held);
-            ledger_release(ledger, held[i].task_id, held[i].epoch);
+            ledger_release(ledger, held[i].node, held[i].task_id, held[i].epoch);
             held[i] = held[--n_held];
         }
     }

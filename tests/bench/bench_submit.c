@@ -111,8 +111,13 @@ static void runner_main(const char *port, const char *token, int ready_fd) {
     g_autofree char *body = g_strdup_printf("{\"node\":\"bench\",\"token\":\"%s\"}", token);
     g_autofree char *url = g_strconcat(fake.base, "/api/v1/runners/join", NULL);
     static const char *const headers[] = {"Content-Type: application/json", NULL};
-    struct http_request request = {.method = "POST", .url = url, .headers = headers, .body = body,
-                                   .body_len = strlen(body), .user = &fake, .on_done = on_joined};
+    struct http_request request = {.method = "POST",
+                                   .url = url,
+                                   .headers = headers,
+                                   .body = body,
+                                   .body_len = strlen(body),
+                                   .user = &fake,
+                                   .on_done = on_joined};
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     uv_loop_init(&fake.loop);
@@ -221,8 +226,10 @@ int main(int argc, char **argv) {
         runner_main(argv[1], token, fds[1]);
     if (read(fds[0], &ready, 1) != 1)
         return 2;
-    request_text = g_strdup_printf("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                                   "Content-Length: %zu\r\n\r\n%s", strlen(body_text), body_text);
+    request_text = g_strdup_printf(
+        "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: %zu\r\n\r\n%s",
+        strlen(body_text), body_text);
     begin_ms = clock_mono_ms();
     done = run_load((int)strtol(argv[1], NULL, 10), connections, seconds);
     printf("{\"name\":\"durable_submissions_per_s\",\"connections\":%d,\"value\":%.0f}\n", connections,

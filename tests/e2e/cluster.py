@@ -257,9 +257,9 @@ class Cluster:
         except OSError:
             return False
 
-    def add_engine(self, name, hook=True):
+    def add_engine(self, name, hook=True, version=None):
         engine = Engine(self.dir, name, HOOK_DIR if hook else None,
-                        [FAKES / "scenarios" / (n + ".json") for n in ("mynode", "node2")] + self.extra)
+                        [FAKES / "scenarios" / (n + ".json") for n in ("mynode", "node2")] + self.extra, version)
         self.engines.append(engine)
         engine.start()
         engine.import_image()

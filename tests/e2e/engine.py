@@ -51,13 +51,14 @@ def busybox_tar():
 class Engine:
     """An engine that tools/dockerd.sh runs, with the GPU hook in front of its PATH unless hook_dir is None."""
 
-    def __init__(self, folder, name, hook_dir=None, scenarios=()):
+    def __init__(self, folder, name, hook_dir=None, scenarios=(), version=None):
         for program in ("dockerd", "ip", "nsenter", "unshare"):
             if not shutil.which(program):
                 raise Skip("%s is not installed" % program)
         if os.geteuid() != 0:
             raise Skip("a Docker Engine needs root")
         self.folder, self.name, self.hook_dir, self.scenarios = Path(folder) / "dk", name, hook_dir, scenarios
+        self.version = version  # 26: the newer Docker that dockerd.sh fetches
         self.state = self.folder / name
         self.tag = "kr-%s-%s" % (hashlib.md5(str(self.folder).encode()).hexdigest()[:6], name)  # as dockerd.sh names things
         self.socket = self.tool("socket")
@@ -66,7 +67,9 @@ class Engine:
 
     def tool(self, verb):
         environment = dict(os.environ, KOHAKURIVER_DK=str(self.folder), HOOK=str(self.hook_dir or ""),
-                           SCENARIOS=":".join(map(str, self.scenarios)))
+                           SCENARIOS=":".join(map(str, self.scenarios)), ASAN_OPTIONS="detect_leaks=0")  # for the hook
+        if self.version:
+            environment["ENGINE"] = str(self.version)
         done = subprocess.run([str(DOCKERD), verb, self.name], capture_output=True, text=True, env=environment, timeout=90)
         assert done.returncode == 0, "dockerd.sh %s %s: %s" % (verb, self.name, done.stderr[-1500:])
         return done.stdout.strip()

@@ -30,8 +30,8 @@ struct world {
     unsigned step, starts, refusals, crashes;
     struct core_time now;
     struct controller *host;
-    GHashTable *disk;  /* task id -> struct task: what the store has */
-    GQueue records;    /* of struct record: on their way to the disk */
+    GHashTable *disk; /* task id -> struct task: what the store has */
+    GQueue records;   /* of struct record: on their way to the disk */
     struct node nodes[N_NODES];
     bool is_quiet;
 };
@@ -160,7 +160,8 @@ static int gpu_of(const char *uuid) { return uuid[strlen(uuid) - 1] - '0'; }
 
 static void send_report(struct node *node, const struct task_report *report) {
     if (node->is_connected)
-        g_queue_push_tail(&node->to_host, json_pack("{s:s,s:o}", "type", WIRE_REPORT, "task", task_report_to_json(report)));
+        g_queue_push_tail(&node->to_host,
+                          json_pack("{s:s,s:o}", "type", WIRE_REPORT, "task", task_report_to_json(report)));
 }
 
 static void say(struct node *node, struct node_task *task, enum task_state state) {
@@ -286,7 +287,7 @@ static void node_connect(struct world *w, struct node *node) {
         g_ptr_array_add(reports, said);
     }
     node->is_connected = true;
-    if (!controller_hello(w->host, info, reports, w->now, NULL))
+    if (!controller_hello(w->host, info, reports, 0, w->now, NULL))
         broken(w, "a hello was refused", node->name);
 }
 
@@ -330,6 +331,12 @@ static void submit(struct world *w) {
     list = g_strv_builder_end(targets);
     submission.targets = list;
     controller_submit(w->host, &submission, w->now, on_submitted, w);
+}
+
+static void on_killed(void *user, const struct task *task, const GError *error) {
+    (void)user;
+    (void)task;
+    (void)error;
 }
 
 static uint32_t some_task(struct world *w) {
@@ -379,7 +386,8 @@ void world_step(struct world *w) {
 
     w->step++;
     w->now.mono_ms += pick(w, 200);
-    w->now.wall_ms += chance(w, 1) ? (int64_t)pick(w, 100000) - 50000 : (int64_t)pick(w, 200); /* the wall clock jumps */
+    w->now.wall_ms += chance(w, 1) ? (int64_t)pick(w, 100000) - 50000
+                                   : (int64_t)pick(w, 200); /* the wall clock jumps */
     if (dice < 200)
         host_take(w, node);
     else if (dice < 400)
@@ -389,7 +397,7 @@ void world_step(struct world *w) {
     else if (dice < 700)
         submit(w);
     else if (dice < 740)
-        controller_kill(w->host, some_task(w), w->now, NULL);
+        controller_kill(w->host, some_task(w), w->now, on_killed, NULL, NULL);
     else if (dice < 900)
         node_event(w, node);
     else if (dice < 950)

@@ -72,9 +72,10 @@ static void test_units(void) {
     static const struct {
         const char *text;
         int64_t bytes;
-    } good[] = {{"0", 0},           {"1048576", 1 << 20}, {"16G", 16LL << 30}, {"512MiB", 512LL << 20},
-                {"1.5K", 1536},     {"1kB", 1024},        {"2T", 2LL << 40}};
-    static const char *const bad[] = {"", "-1", "G", "1X", "1e9", "0x10", "nan", "inf", " 1", "1 G", "99999999999T", "1GG"};
+    } good[] = {{"0", 0},       {"1048576", 1 << 20}, {"16G", 16LL << 30}, {"512MiB", 512LL << 20},
+                {"1.5K", 1536}, {"1kB", 1024},        {"2T", 2LL << 40}};
+    static const char *const bad[] = {"",    "-1",  "G",  "1X",  "1e9",          "0x10",
+                                      "nan", "inf", " 1", "1 G", "99999999999T", "1GG"};
     char buf[UNITS_TEXT_BYTES];
     int64_t bytes;
 

@@ -27,8 +27,8 @@ static void test_ledger_one_holder(void) {
     g_assert_false(ledger_grant(ledger, &b, "b", false));
     g_assert_null(ledger_holder(ledger, "C")); /* L17: all of a lease or nothing */
     g_assert_false(ledger_grant(ledger, &a, "a", false));
-    g_assert_false(ledger_release(ledger, 1, 2));
-    g_assert_true(ledger_release(ledger, 1, 1));
+    g_assert_false(ledger_release(ledger, "n", 1, 2));
+    g_assert_true(ledger_release(ledger, "n", 1, 1));
     g_assert_true(ledger_grant(ledger, &b, "b", false));
     g_assert_cmpint(ledger_last_epoch(ledger), ==, 2);
     ledger_check(ledger);
@@ -63,7 +63,7 @@ static void test_ledger_property(void) {
             if (!fits)
                 lease->task_id = 0;
         } else {
-            g_assert_true(ledger_release(ledger, lease->task_id, lease->epoch));
+            g_assert_true(ledger_release(ledger, "n", lease->task_id, lease->epoch));
             for (int i = 0; i < 16; i++)
                 if (model[i] == lease->task_id)
                     model[i] = 0;
@@ -78,14 +78,15 @@ static void test_ledger_property(void) {
 
 struct bed {
     struct controller *c;
-    GQueue records; /* of struct record, not yet answered */
-    GPtrArray *sent; /* of json_t: with "node" added */
+    GQueue records;      /* of struct record, not yet answered */
+    GPtrArray *sent;     /* of json_t: with "node" added */
     GPtrArray *refusals; /* of char *: the last submission's */
     char *error;
     int error_code;
     uint32_t first_id; /* of the last submission */
     guint n_tasks;
     bool is_answered;
+    int kills;
     struct core_time now;
 };
 
@@ -128,7 +129,7 @@ static struct node_info *make_node(const char *name, int n_gpus) {
 static void hello(struct bed *bed, const char *name, int n_gpus) {
     g_autoptr(GPtrArray) none = g_ptr_array_new();
 
-    g_assert_true(controller_hello(bed->c, make_node(name, n_gpus), none, bed->now, NULL));
+    g_assert_true(controller_hello(bed->c, make_node(name, n_gpus), none, 0, bed->now, NULL));
 }
 
 static struct bed *bed_new(void) {
@@ -222,7 +223,8 @@ static void test_decide_record_act(void) { /* R5 */
     submit(bed, "mynode::0", 0);
     g_assert_false(bed->is_answered); /* not before it is durable */
     g_assert_cmpuint(bed->sent->len, ==, 0);
-    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "GPU 0 of mynode is held by task 1 (python)"); /* held already */
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED,
+                   "GPU 0 of mynode is held by task 1 (python)"); /* held already */
     commit(bed, NULL);
     g_assert_cmpuint(bed->n_tasks, ==, 1);
     g_assert_cmpstr(last_type(bed), ==, "start");
@@ -247,7 +249,8 @@ static void test_storage_failure(void) { /* a full disk: refused, nothing held *
 static void test_all_or_nothing(void) { /* L16, L17 */
     struct bed *bed = bed_new();
 
-    expect_refusal(bed, "mynode::0 node2::7 mynode::1", 0, KR_ERROR_BAD_REQUEST, "node2 has no GPU 7; its GPUs are: 0, 1");
+    expect_refusal(bed, "mynode::0 node2::7 mynode::1", 0, KR_ERROR_BAD_REQUEST,
+                   "node2 has no GPU 7; its GPUs are: 0, 1");
     expect_refusal(bed, "mynode::0 mynode::0", 0, KR_ERROR_REFUSED, "asked for by another target of this submission");
     expect_refusal(bed, "mynode::0 mynode::0 bad::", 0, KR_ERROR_REFUSED, "2 targets are refused");
     g_assert_cmpuint(bed->refusals->len, ==, 2);
@@ -264,14 +267,16 @@ static void test_refusals_explain(void) { /* R8, L78 */
     struct node_info *sick = make_node("mynode", 4);
     struct gpu *gpu = sick->gpus->pdata[3];
 
-    expect_refusal(bed, "nonode::0", 0, KR_ERROR_BAD_REQUEST, "there is no node \"nonode\"; the nodes are: mynode, node2");
+    expect_refusal(bed, "nonode::0", 0, KR_ERROR_BAD_REQUEST,
+                   "there is no node \"nonode\"; the nodes are: mynode, node2");
     expect_refusal(bed, "mynode:7", 0, KR_ERROR_BAD_REQUEST, "no NUMA node 7; its NUMA nodes are: 0, 1");
     expect_refusal(bed, "mynode", 9, KR_ERROR_BAD_REQUEST, "9 cores are asked for, mynode has 8");
     expect_refusal(bed, "mynode:1", 5, KR_ERROR_BAD_REQUEST, "NUMA node 1 of mynode has 4");
     gpu->condition = GPU_CONDITION_FOREIGN;
     gpu->reason = g_strdup("pid 4711 python3 (user alice) uses it");
     controller_heartbeat(bed->c, sick, bed->now);
-    expect_refusal(bed, "mynode::3", 0, KR_ERROR_REFUSED, "not available (foreign): pid 4711 python3 (user alice) uses it; free GPUs on mynode: 0, 1, 2");
+    expect_refusal(bed, "mynode::3", 0, KR_ERROR_REFUSED,
+                   "not available (foreign): pid 4711 python3 (user alice) uses it; free GPUs on mynode: 0, 1, 2");
     submit(bed, "mynode::0,1,2", 6);
     commit(bed, NULL);
     bed->now.wall_ms += 723000;
@@ -385,7 +390,7 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     said->lease = make_lease(50, 90, "mynode", "GPU-mynode-2");
     said->report = (struct task_report){.task_id = 50, .epoch = 90, .state = TASK_RUNNING};
     g_ptr_array_add(reports, said);
-    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, bed->now, NULL));
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, 0, bed->now, NULL));
     expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by orphaned task 50");
     submit(bed, "mynode::0", 0);
     commit(bed, NULL);
@@ -399,6 +404,14 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     bed_free(bed);
 }
 
+static void on_killed(void *user, const struct task *task, const GError *error) {
+    struct bed *bed = user;
+
+    g_assert_true(task->kill_requested);
+    bed->kills++;
+    bed->error_code = error ? error->code : 0;
+}
+
 static void test_kill(void) {
     struct bed *bed = bed_new();
     uint32_t id;
@@ -406,17 +419,19 @@ static void test_kill(void) {
     submit(bed, "mynode::0", 0);
     commit(bed, NULL);
     id = bed->first_id;
-    g_assert_true(controller_kill(bed->c, id, bed->now, NULL));
-    g_assert_true(controller_kill(bed->c, id, bed->now, NULL)); /* twice is once */
+    g_assert_true(controller_kill(bed->c, id, bed->now, on_killed, bed, NULL));
+    g_assert_true(controller_kill(bed->c, id, bed->now, on_killed, bed, NULL)); /* twice is once */
+    g_assert_cmpint(bed->kills, ==, 0); /* nobody is told before it is durable */
     commit(bed, NULL);
+    g_assert_cmpint(bed->kills, ==, 2);
     g_assert_cmpstr(last_type(bed), ==, "stop");
     g_assert_nonnull(ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* stopping holds (K12) */
-    report(bed, id, TASK_RUNNING, false); /* late: nothing goes back */
+    report(bed, id, TASK_RUNNING, false);                                       /* late: nothing goes back */
     g_assert_cmpint(controller_task(bed->c, id)->state, ==, TASK_STOPPING);
     report(bed, id, TASK_KILLED, true);
     commit(bed, NULL);
     g_assert_null(controller_task(bed->c, id));
-    g_assert_false(controller_kill(bed->c, id, bed->now, NULL));
+    g_assert_false(controller_kill(bed->c, id, bed->now, on_killed, bed, NULL));
     bed_free(bed);
 }
 
@@ -427,9 +442,103 @@ static void test_two_nodes_one_card(void) {
     g_autoptr(GError) error = NULL;
 
     g_strlcpy(((struct gpu *)thief->gpus->pdata[0])->uuid, "GPU-mynode-0", GPU_UUID_MAX_BYTES);
-    g_assert_false(controller_hello(bed->c, thief, none, bed->now, &error));
+    g_assert_false(controller_hello(bed->c, thief, none, 0, bed->now, &error));
     g_assert_nonnull(strstr(error->message, "reported by node mynode already"));
     node_info_free(thief);
+    bed_free(bed);
+}
+
+static struct node_report *make_report(uint32_t id, int64_t epoch, const char *node, const char *gpus,
+                                       enum task_state state, bool released) {
+    struct node_report *said = g_new0(struct node_report, 1);
+
+    said->lease = make_lease(id, epoch, node, gpus);
+    said->report = (struct task_report){.task_id = id, .epoch = epoch, .state = state, .released = released};
+    return said;
+}
+
+static void test_ack_before_start(
+    void) { /* the ack of the last task on a card must not come behind the next one's start */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    guint before;
+
+    controller_disconnected(bed->c, "mynode", bed->now);
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    before = bed->sent->len;
+    g_ptr_array_add(reports, make_report(9, 9, "mynode", "GPU-mynode-0", TASK_COMPLETED, true));
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, 0, bed->now, NULL));
+    g_assert_cmpuint(bed->sent->len, ==, before + 2);
+    g_assert_cmpstr(json_string_value(json_object_get(bed->sent->pdata[before], "type")), ==, "ack");
+    g_assert_cmpstr(last_type(bed), ==, "start");
+    bed_free(bed);
+}
+
+static void test_same_name_on_two_nodes(
+    void) { /* a rebuilt host gives names anew: an older node's lease is another one */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct task_report over = {.task_id = 1, .epoch = 1, .state = TASK_COMPLETED, .released = true};
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_cmpuint(bed->first_id, ==, 1);
+    g_ptr_array_add(reports, make_report(1, 1, "node2", "GPU-node2-1", TASK_RUNNING, false));
+    g_assert_true(controller_hello(bed->c, make_node("node2", 2), reports, 0, bed->now, NULL));
+    expect_refusal(bed, "node2::1", 0, KR_ERROR_REFUSED, "held by orphaned task 1");
+    controller_report(bed->c, "node2", &over, bed->now);
+    g_assert_nonnull(
+        ledger_holder(controller_ledger(bed->c), "GPU-mynode-0")); /* R2: another node's word frees nothing */
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-node2-1"));
+    bed_free(bed);
+}
+
+static void test_epochs_of_a_node(void) { /* L25: a rebuilt host goes on above what the node's cards have seen */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct node_info *info = make_node("mynode", 4);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), none, 5731, bed->now, NULL));
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_cmpint(controller_task(bed->c, bed->first_id)->lease.epoch, ==, 5732);
+    g_ptr_array_add(damaged, make_report(4294967295, 1, "mynode", "GPU-mynode-1", TASK_RUNNING, false));
+    g_assert_false(controller_hello(bed->c, info, damaged, 0, bed->now, &error));
+    g_assert_nonnull(strstr(error->message, "its state is damaged"));
+    node_info_free(info);
+    bed_free(bed);
+}
+
+static void test_moved_card(void) { /* L47: a card out of a machine that is gone may serve elsewhere */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    struct node_info *heir = make_node("heir", 1);
+    g_autoptr(GError) error = NULL;
+
+    g_strlcpy(((struct gpu *)heir->gpus->pdata[0])->uuid, "GPU-mynode-0", GPU_UUID_MAX_BYTES);
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    controller_disconnected(bed->c, "mynode", bed->now);
+    bed->now.mono_ms += 100000;
+    g_assert_false(controller_hello(bed->c, heir, none, 0, bed->now, &error)); /* leased there: no */
+    hello(bed, "mynode", 4);
+    report(bed, bed->first_id, TASK_COMPLETED, true);
+    commit(bed, NULL);
+    controller_disconnected(bed->c, "mynode", bed->now);
+    bed->now.mono_ms += 100000;
+    g_assert_true(controller_hello(bed->c, heir, none, 0, bed->now, NULL));
+    bed_free(bed);
+}
+
+static void test_numa_and_whole_cores(void) {
+    struct bed *bed = bed_new();
+
+    submit(bed, "mynode", 8);
+    commit(bed, NULL);
+    expect_refusal(bed, "mynode:0", 1, KR_ERROR_REFUSED, "1 cores are asked for, 0 of the 8 of mynode are free");
     bed_free(bed);
 }
 
@@ -460,6 +569,11 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/L25-orphan", test_orphan);
     g_test_add_func("/controller/K12-kill", test_kill);
     g_test_add_func("/controller/R4-two-nodes-one-card", test_two_nodes_one_card);
+    g_test_add_func("/controller/ack-before-start", test_ack_before_start);
+    g_test_add_func("/controller/R2-same-name-on-two-nodes", test_same_name_on_two_nodes);
+    g_test_add_func("/controller/L25-epochs-of-a-node", test_epochs_of_a_node);
+    g_test_add_func("/controller/L47-moved-card", test_moved_card);
+    g_test_add_func("/controller/numa-and-whole-cores", test_numa_and_whole_cores);
     g_test_add_func("/controller/auto-placement", test_auto_placement);
     return g_test_run();
 }

@@ -170,15 +170,21 @@ static struct http_call *start(struct bed *bed, const char *method, const char *
     g_autofree char *url = g_strconcat(bed->base, path, NULL);
     g_autofree char *header = g_strdup_printf("Content-Type: %s", type ? type : "");
     const char *headers[] = {header, NULL};
-    struct http_request request = {.method = method, .url = url, .headers = type ? headers : NULL, .body = body,
-                                   .body_len = len, .user = bed, .on_done = on_done,
+    struct http_request request = {.method = method,
+                                   .url = url,
+                                   .headers = type ? headers : NULL,
+                                   .body = body,
+                                   .body_len = len,
+                                   .user = bed,
+                                   .on_done = on_done,
                                    .on_data = streamed ? on_data : NULL};
 
     bed->is_done = false;
     return http_client_start(bed->client, &request);
 }
 
-static void call(struct bed *bed, const char *method, const char *path, const char *type, const char *body, size_t len) {
+static void call(struct bed *bed, const char *method, const char *path, const char *type, const char *body,
+                 size_t len) {
     start(bed, method, path, type, body, len, false);
     while (!bed->is_done)
         uv_run(&bed->loop, UV_RUN_ONCE);

@@ -127,7 +127,8 @@ static void test_spec_bad(void) {
 }
 
 static void test_spec_exact(void) { /* arguments arrive as they were given */
-    struct task_spec *spec = spec_from("{\"command\":[\"a b\",\"\",\"'\\\"\",\"x\\ny\",\"\\u00e9\\ud83d\\ude00\"]}", NULL);
+    struct task_spec *spec = spec_from("{\"command\":[\"a b\",\"\",\"'\\\"\",\"x\\ny\",\"\\u00e9\\ud83d\\ude00\"]}",
+                                       NULL);
     json_t *json = task_spec_to_json(spec);
     struct task_spec *back = task_spec_from_json(json, NULL);
 
@@ -142,8 +143,14 @@ static void test_spec_exact(void) { /* arguments arrive as they were given */
 }
 
 static void test_report(void) {
-    struct task_report report = {.task_id = 7, .epoch = 9, .state = TASK_FAILED, .has_exit_code = true, .exit_code = 137,
-                                 .oom = true, .reason = g_strnfill(5000, 'x'), .released = true};
+    struct task_report report = {.task_id = 7,
+                                 .epoch = 9,
+                                 .state = TASK_FAILED,
+                                 .has_exit_code = true,
+                                 .exit_code = 137,
+                                 .oom = true,
+                                 .reason = g_strnfill(5000, 'x'),
+                                 .released = true};
     json_t *json = task_report_to_json(&report);
     struct task_report back;
 

@@ -66,24 +66,39 @@ static void check_against(const json_t *answer, const char *schema_name) {
 
 static void test_task(void) {
     const char *argv[] = {"ls", NULL};
-    struct task_spec spec = {.argv = (char **)(uintptr_t)argv, .name = (char *)(uintptr_t)"n", .image = (char *)(uintptr_t)"i"};
-    struct task full = {.id = 1, .batch_id = (char *)(uintptr_t)"b", .target = (char *)(uintptr_t)"t", .spec = &spec,
-                        .state = TASK_FAILED, .holding = (char *)(uintptr_t)"h", .kill_requested = true,
-                        .has_exit_code = true, .oom = true, .reason = (char *)(uintptr_t)"r", .created_ms = 1,
-                        .started_ms = 2, .finished_ms = 3};
+    struct task_spec spec = {
+        .argv = (char **)(uintptr_t)argv, .name = (char *)(uintptr_t) "n", .image = (char *)(uintptr_t) "i"};
+    struct task full = {.id = 1,
+                        .batch_id = (char *)(uintptr_t) "b",
+                        .target = (char *)(uintptr_t) "t",
+                        .spec = &spec,
+                        .state = TASK_FAILED,
+                        .holding = (char *)(uintptr_t) "h",
+                        .kill_requested = true,
+                        .has_exit_code = true,
+                        .oom = true,
+                        .reason = (char *)(uintptr_t) "r",
+                        .created_ms = 1,
+                        .started_ms = 2,
+                        .finished_ms = 3};
     json_t *json = task_to_json(&full, NULL);
 
     check_against(json, "Task");
     json_decref(json);
-    full = (struct task){.id = 1, .batch_id = full.batch_id, .target = full.target, .spec = &spec, .created_ms = 1,
-                         .state = TASK_PENDING, .lease = {.numa = TARGET_NO_NUMA}};
+    full = (struct task){.id = 1,
+                         .batch_id = full.batch_id,
+                         .target = full.target,
+                         .spec = &spec,
+                         .created_ms = 1,
+                         .state = TASK_PENDING,
+                         .lease = {.numa = TARGET_NO_NUMA}};
     json = task_to_json(&full, "lost");
     check_against(json, "Task");
     json_decref(json);
 }
 
 static void test_gpu(void) {
-    struct gpu gpu = {.condition = GPU_CONDITION_FOREIGN, .reason = (char *)(uintptr_t)"r", .valid = 0xff};
+    struct gpu gpu = {.condition = GPU_CONDITION_FOREIGN, .reason = (char *)(uintptr_t) "r", .valid = 0xff};
     json_t *json = gpu_to_json(&gpu);
 
     json_object_set_new(json, "free", json_false()); /* what api_node.c adds; e2e compares the whole answers */

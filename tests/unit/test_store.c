@@ -17,7 +17,8 @@ struct bed {
     struct store *store;
     int answered, failed;
     char *error;
-    GPtrArray *ids; /* of the last query */
+    GPtrArray *ids;     /* of the last query */
+    GPtrArray *refused; /* ids */
 };
 
 static void on_recorded(void *user, struct record *record, const GError *error) {
@@ -80,7 +81,8 @@ static struct task *make_task(uint32_t id, const char *gpu, enum task_state stat
     task->batch_id = g_strdup("b1");
     task->target = g_strdup("n::0");
     task->spec = task_spec_copy(&spec);
-    task->lease = (struct lease){.task_id = id, .epoch = id, .node = "n", .numa = TARGET_NO_NUMA, .n_gpus = gpu ? 1 : 0};
+    task->lease = (struct lease){
+        .task_id = id, .epoch = id, .node = "n", .numa = TARGET_NO_NUMA, .n_gpus = gpu ? 1 : 0};
     if (gpu)
         g_strlcpy(task->lease.gpus[0].uuid, gpu, sizeof task->lease.gpus[0].uuid);
     task->state = state;
@@ -214,6 +216,45 @@ static void test_full_disk(void) { /* refused, nothing corrupted, and it goes on
     bed_free(bed);
 }
 
+static void on_recorded_by_id(void *user, struct record *record, const GError *error) {
+    struct bed *bed = user;
+
+    if (error)
+        g_ptr_array_add(bed->refused, GUINT_TO_POINTER(((const struct task *)record->tasks->pdata[0])->id));
+    bed->answered++;
+    record_free(record);
+}
+
+/* A record that was refused is nowhere, not even when others of its group follow the one that filled the disk. */
+static void test_refused_is_nowhere(void) {
+    struct bed *bed = bed_new();
+    struct rlimit old, tight;
+
+    bed->refused = g_ptr_array_new();
+    store_set_record_cb(bed->store, on_recorded_by_id, bed);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    tight = old;
+    tight.rlim_cur = 1024 * 1024;
+    setrlimit(RLIMIT_FSIZE, &tight);
+    for (uint32_t id = 1; id <= 40; id++) {
+        struct task *task = make_task(id, NULL, TASK_COMPLETED);
+        if (id % 4 == 0) { /* spills the page cache in the middle of a transaction */
+            g_free(task->spec->argv[1]);
+            task->spec->argv[1] = g_strnfill(4 * 1024 * 1024, 'x');
+        }
+        put(bed, task);
+    }
+    wait_for(bed, 40);
+    setrlimit(RLIMIT_FSIZE, &old);
+    g_assert_cmpuint(bed->refused->len, >=, 10);
+    reopen(bed);
+    for (guint i = 0; i < bed->refused->len; i++)
+        expect_ids(bed, (struct task_query){.limit = 1, .id = GPOINTER_TO_UINT(bed->refused->pdata[i])}, "");
+    g_ptr_array_unref(bed->refused);
+    bed_free(bed);
+}
+
 static int ack_fd = -1; /* of the child that is killed */
 
 static void on_child_recorded(void *user, struct record *record, const GError *error) {
@@ -301,6 +342,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/store/R1-one-holder", test_one_holder);
     g_test_add_func("/store/queries", test_queries);
     g_test_add_func("/store/full-disk", test_full_disk);
+    g_test_add_func("/store/refused-is-nowhere", test_refused_is_nowhere);
     g_test_add_func("/store/R5-L6-kill-9", test_kill9);
     g_test_add_func("/store/newer-schema", test_newer_schema);
     return g_test_run();
