@@ -30,6 +30,7 @@ struct link {
     struct ws_dial *dial;
     struct ws *ws;
     bool is_up;
+    GPtrArray *held; /* of json_t: what happened between hello and welcome, to be said then */
     bool is_down_logged;
     int pause_ms;
     uv_timer_t timer; /* the pause, or the wait for welcome */
@@ -186,6 +187,7 @@ static void end_connection(struct link *link) {
 
     link->is_up = false;
     uv_timer_stop(&link->timer);
+    g_ptr_array_set_size(link->held, 0); /* the next hello tells it */
     ws_free(g_steal_pointer(&link->ws));
     if (was_up)
         link->handlers.on_down(link->user);
@@ -196,6 +198,19 @@ static void lose_connection(struct link *link, const char *reason) {
 
     end_connection(link);
     try_later(link, why);
+}
+
+static void send_json(struct link *link, json_t *message) {
+    g_autofree char *text = jsonx_to_str(message);
+
+    json_decref(message);
+    ws_send_text(link->ws, text, strlen(text));
+}
+
+static void say_held(struct link *link) {
+    for (guint i = 0; link->is_up && i < link->held->len; i++)
+        send_json(link, json_incref(link->held->pdata[i]));
+    g_ptr_array_set_size(link->held, 0);
 }
 
 static void on_welcome(struct link *link, const json_t *message) {
@@ -214,6 +229,7 @@ static void on_welcome(struct link *link, const json_t *message) {
     link->pause_ms = MIN_PAUSE_MS;
     log_info("connected to %s, cluster %s", link->host_url, cluster_id);
     link->handlers.on_welcome(link->user, cluster_id, heartbeat_ms);
+    say_held(link);
 }
 
 static void on_refused(struct link *link, const json_t *message) {
@@ -252,13 +268,6 @@ static void on_drain(void *user) {
 static void on_close(void *user, const char *reason) { lose_connection(user, reason); }
 
 static void on_hello_timeout(uv_timer_t *timer) { lose_connection(timer->data, "no answer to hello"); }
-
-static void send_json(struct link *link, json_t *message) {
-    g_autofree char *text = jsonx_to_str(message);
-
-    json_decref(message);
-    ws_send_text(link->ws, text, strlen(text));
-}
 
 static void say_hello(struct link *link) {
     json_t *hello = json_pack("{s:s,s:i,s:s}", "type", WIRE_HELLO, "protocol", WIRE_PROTOCOL, "version", KR_VERSION);
@@ -319,6 +328,7 @@ struct link *link_new(uv_loop_t *loop, const struct link_config *config, const s
     link->handlers = *handlers;
     link->user = user;
     link->pause_ms = MIN_PAUSE_MS;
+    link->held = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
     uv_timer_init(loop, &link->timer);
     link->timer.data = link;
     if (load_credential(link, error))
@@ -332,6 +342,7 @@ void link_free(struct link *link) {
         return;
     ws_dial_cancel(link->dial);
     ws_free(link->ws);
+    g_ptr_array_unref(link->held);
     on_http_free(link);
     g_free(link->node);
     g_free(link->host_url);
@@ -351,6 +362,8 @@ bool link_is_up(const struct link *link) { return link->is_up; }
 void link_send_json(struct link *link, json_t *message) {
     if (link->is_up)
         send_json(link, message);
+    else if (link->ws)
+        g_ptr_array_add(link->held, message);
     else
         json_decref(message);
 }

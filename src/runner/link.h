@@ -37,7 +37,8 @@ void link_start(struct link *link);
 const char *link_cluster_id(const struct link *link); /* "" before the first join */
 bool link_is_up(const struct link *link);             /* welcome was said */
 
-/* Takes the reference; dropped when the link is not up (nothing is repeated but through hello). */
+/* Takes the reference. Between hello and welcome it is held back until welcome: hello may not have known it. Dropped
+ * without a connection, since the next hello tells everything. */
 void link_send_json(struct link *link, json_t *message);
 bool link_send_binary(struct link *link, const void *bytes, size_t len); /* false: not up */
 size_t link_queued_bytes(const struct link *link);

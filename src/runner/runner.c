@@ -191,8 +191,6 @@ static void on_trim(uv_timer_t *timer) {
 static void start_handles(struct runner *runner) {
     uint64_t heartbeat_ms = (uint64_t)config_int(runner->config, "heartbeat_ms");
 
-    uv_signal_start(&runner->on_term, on_signal, SIGTERM);
-    uv_signal_start(&runner->on_int, on_signal, SIGINT);
     runner->heartbeat_ms = (int64_t)heartbeat_ms;
     uv_timer_start(&runner->heartbeat, on_heartbeat, heartbeat_ms, heartbeat_ms);
     uv_timer_start(&runner->first_dial, on_first_dial, FIRST_DIAL_MS, 0);
@@ -206,6 +204,8 @@ static void init_handles(struct runner *runner) {
     uv_timer_init(&runner->loop, &runner->first_dial);
     uv_timer_init(&runner->loop, &runner->trim);
     runner->on_term.data = runner->on_int.data = runner->heartbeat.data = runner->first_dial.data = runner;
+    uv_signal_start(&runner->on_term, on_signal, SIGTERM);
+    uv_signal_start(&runner->on_int, on_signal, SIGINT);
 }
 
 static bool start(struct runner *runner, GError **error) {

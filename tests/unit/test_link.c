@@ -317,6 +317,26 @@ static void test_messages(struct fixture *f, gconstpointer data) {
     WAIT(f, f->drains > 0);
 }
 
+/* A task may end between hello, which does not say so, and welcome. */
+static void test_between_hello_and_welcome(struct fixture *f, gconstpointer data) {
+    f->is_mute = true;
+    open_link(f);
+    WAIT(f, f->hellos == 1);
+    link_send_json(f->link, json_pack("{s:s}", "type", "report"));
+    spin(f, 50);
+    g_assert_cmpstr(f->heard->str, ==, "");
+    host_say(f, "{\"type\":\"welcome\",\"cluster_id\":\"c9\",\"heartbeat_ms\":1234}");
+    WAIT(f, strcmp(f->heard->str, "{\"type\":\"report\"};") == 0);
+    link_say_hello_again(f->link);
+    WAIT(f, f->hellos == 2);
+    link_send_json(f->link, json_pack("{s:s}", "type", "lost"));
+    ws_close(f->ws, 1001, "restart");
+    f->is_mute = false;
+    WAIT(f, f->welcomes == 2);
+    spin(f, 50);
+    g_assert_null(strstr(f->heard->str, "lost"));
+}
+
 static void test_refused(struct fixture *f, gconstpointer data) {
     f->refuse = "not you";
     open_link(f);
@@ -372,6 +392,7 @@ int main(int argc, char **argv) {
     ADD("join-anew", test_rejoin);
     ADD("host-away", test_host_away);
     ADD("messages", test_messages);
+    ADD("between-hello-and-welcome", test_between_hello_and_welcome);
     ADD("refused", test_refused);
     ADD("hello-again", test_hello_again);
     ADD("free-anywhere", test_free_anywhere);
