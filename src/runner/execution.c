@@ -238,6 +238,8 @@ static void created_there(struct execution *ex, const struct engine_container *c
         start_failed(ex, container);
     } else if (ex->file.stop_requested) {
         stopped_before_start(ex);
+    } else if (!ex->file.spec) { /* nobody has asked for it: only a task's own lease starts anything */
+        execution_give_up(ex, TASK_FAILED, "never started: its container was found without a lease");
     } else {
         ex->file.phase = LEASE_STARTING;
         if (execution_save(ex, &error)) {

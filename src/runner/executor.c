@@ -96,8 +96,9 @@ bool executor_restore(struct executor *x, GError **error) {
 
         log_info("task %u: found a lease of an earlier life (%s)", ex->file.lease.task_id,
                  has_ended ? "it had ended" : "it had not ended");
+        ex->may_have_container = true; /* the engine may have been asked for one, and may still be at it */
         if (has_ended) { /* the end may have been told before: it is not taken back */
-            ex->is_overdue = ex->may_have_container = ex->is_output_done = true;
+            ex->is_overdue = ex->is_output_done = true;
             ex->holding = g_strdup("the node is making sure that it is gone");
         }
     }
@@ -123,11 +124,28 @@ static bool lease_from_labels(const struct executor *x, const struct engine_cont
     return true;
 }
 
+static void on_stray_removed(void *user, const GError *error) {
+    if (error)
+        log_error("a container that no lease stands for is still there: %s", error->message);
+}
+
+/* A container of ours that can have no lease. One that never ran is of no use to anybody. */
+static void reject(struct executor *x, const struct engine_container *c, const char *why) {
+    bool has_run = c->state != ENGINE_CREATED;
+
+    log_error("container %.12s %s: %s", c->id, why, has_run ? "look at it and remove it" : "it never ran and is removed");
+    if (!has_run)
+        engine_remove(x->engine, c->id, on_stray_removed, NULL);
+}
+
+static bool cards_check(const struct executor *x, const struct lease *lease, GError **error);
+
 /* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. True when it
  * is one. */
 static bool adopt(struct executor *x, const struct engine_container *c) {
     struct lease_file file = {.phase = LEASE_STARTING, .container = NULL};
     g_autoptr(GError) error = NULL;
+    g_autofree char *why = NULL;
     struct execution *ex;
 
     if (!lease_from_labels(x, c, &file.lease)) {
@@ -138,8 +156,14 @@ static bool adopt(struct executor *x, const struct engine_container *c) {
     if (ex && ex->file.lease.epoch == file.lease.epoch)
         return false;
     if (ex) {
-        log_error("container %.12s is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here", c->id,
-                  file.lease.task_id, file.lease.epoch);
+        why = g_strdup_printf("is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here",
+                              file.lease.task_id, file.lease.epoch);
+        reject(x, c, why);
+        return false;
+    }
+    if (!cards_check(x, &file.lease, &error)) {
+        why = g_strdup_printf("is of task %u, which has no lease, and %s", file.lease.task_id, error->message);
+        reject(x, c, why);
         return false;
     }
     log_warning("task %u: its container was found without a lease file, the lease is made anew", file.lease.task_id);

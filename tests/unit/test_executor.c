@@ -831,6 +831,65 @@ static void test_orphan(struct fixture *f, gconstpointer data) {
     ack_all_gone(f, 1);
 }
 
+/* Leaves a container of task 1 that was made and never started, without a lease file; the runner is dead. */
+static void leave_ghost(struct fixture *f) {
+    g_autofree char *path = g_strdup_printf("%s/leases/1.json", f->folder);
+
+    sim_world_hang(f->world, "start", true);
+    start(f, 1, "0", "sim run=100000");
+    while (sim_world_count(f->world) == 0)
+        spin(f, 1);
+    spin(f, 20);
+    die(f);
+    g_assert_cmpint(unlink(path), ==, 0);
+    sim_world_hang(f->world, "start", false);
+}
+
+/* R5: what no lease stands for and never ran is not started by recovery, it is removed. */
+static void test_ghost(struct fixture *f, gconstpointer data) {
+    leave_ghost(f);
+    begin(f);
+    g_assert_cmpstr(wait_state(f, 1, TASK_FAILED, true)->reason, ==,
+                    "never started: its container was found without a lease");
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
+/* R1: such a container has no claim on a card that another lease holds. */
+static void test_ghost_on_leased_card(struct fixture *f, gconstpointer data) {
+    g_autofree char *name = name_of(1);
+
+    leave_ghost(f);
+    sim_world_set_down(f->world, true);
+    begin(f);
+    start(f, 2, "0", "sim run=60");
+    sim_world_set_down(f->world, false);
+    wait_state(f, 2, TASK_RUNNING, false);
+    g_assert_cmpint(executor_count(f->x), ==, 1);
+    g_assert_false(sim_world_has(f->world, name));
+    wait_state(f, 2, TASK_COMPLETED, true);
+    g_assert_cmpint(sim_world_starts(f->world), ==, 1);
+    ack_all_gone(f, 2);
+}
+
+/* The engine may finish a creation of an earlier life after it was asked what is there: the end looks again. */
+static void test_late_creation(struct fixture *f, gconstpointer data) {
+    spin(f, 10); /* recovery has seen the engine */
+    sim_world_break(f->world, "create", 1, true);
+    sim_world_hang(f->world, "inspect", true);
+    start(f, 1, "0", "sim run=100000");
+    while (sim_world_count(f->world) == 0)
+        spin(f, 1);
+    die(f);
+    sim_world_hang(f->world, "inspect", false);
+    sim_world_refuse(f->world, "inspect", 1, KR_ERROR_NOT_FOUND);
+    begin(f);
+    executor_stop(f->x, 1, 10);
+    wait_state(f, 1, TASK_KILLED, true);
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
 /* A stop that was begun is not forgotten. */
 static void test_restart_while_stopping(struct fixture *f, gconstpointer data) {
     start(f, 1, "0", "sim run=100000 stubborn");
@@ -978,6 +1037,9 @@ int main(int argc, char **argv) {
     ADD("end-while-dead", test_end_while_dead);
     ADD("vanished-while-dead", test_vanished_while_dead);
     ADD("R5-orphan-container", test_orphan);
+    ADD("R5-container-never-started-is-not-started", test_ghost);
+    ADD("R1-container-never-started-on-a-leased-card", test_ghost_on_leased_card);
+    ADD("R5-creation-that-ends-late", test_late_creation);
     ADD("restart-while-stopping", test_restart_while_stopping);
     ADD("restart-while-the-engine-is-away", test_restart_engine_away);
     ADD("restart-before-ack", test_restart_before_ack);
