@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "runner/executor_internal.h"
 
-enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000 };
+enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000, LOG_REFUSALS = 3 };
 
 static void begin_held(struct execution *ex) {}
 static void begin_stock(struct execution *ex);
@@ -465,8 +465,15 @@ static void on_log_done(void *user, const GError *error) {
         attach_later(ex);
         return;
     }
-    if (error)
+    if (error && ++ex->log_refusals < LOG_REFUSALS) {
+        log_debug("task %u: %s", ex->file.lease.task_id, error->message);
+        attach_later(ex);
+        return;
+    }
+    if (error) {
+        g_free(ex->output_lost);
         ex->output_lost = g_strdup(error->message);
+    }
     ex->is_output_done = error || ex->is_last_reading;
     if (!ex->is_output_done && ex->phase < EXEC_ENDING) /* most likely the end is about to be told */
         attach_later(ex);

@@ -19,6 +19,7 @@ static void own_config(struct executor *x, const struct executor_config *config)
     x->config.default_image = g_strdup(config->default_image);
     x->config.network = g_strdup(config->network);
     x->config.working_dir = g_strdup(config->working_dir);
+    x->config.output_timeout_ms = config->output_timeout_ms ? config->output_timeout_ms : 20000;
     x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
     x->cluster_id = g_strdup(config->cluster_id);
     x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);

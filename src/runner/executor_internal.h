@@ -48,6 +48,8 @@ struct execution {
     struct log_writer *log;
     bool is_output_done;
     bool is_last_reading; /* the container has ended: what is read now is all there will be */
+    int output_tries;  /* readings of the rest that came to nothing while the engine was there */
+    int log_refusals;  /* the same of a reading that the engine ended with an error */
     char *output_lost; /* why the end of the output is missing */
     int signum;        /* last sent, 0: none */
     int oom_looks;     /* how often the engine was asked again whether memory was the cause */

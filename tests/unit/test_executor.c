@@ -149,7 +149,7 @@ static void begin(struct fixture *f) {
     struct executor_config config = {.node = "n1", .cluster_id = "c1", .default_image = "", .network = "none",
                                      .working_dir = "", .allowed_mounts = f->allowed, .may_pull = f->may_pull,
                                      .injection = ENGINE_INJECTION_NVIDIA, .memlock = ENGINE_MEMLOCK_DEFAULT,
-                                     .stop_grace_ms = f->grace_ms, .drain_timeout_ms = f->drain_ms, .retry_ms = 5};
+                                     .stop_grace_ms = f->grace_ms, .drain_timeout_ms = f->drain_ms, .retry_ms = 5, .output_timeout_ms = 40};
     g_autoptr(GError) error = NULL;
 
     f->engine = engine_simulated_new(f->world);
@@ -676,6 +676,36 @@ static void test_vanished(struct fixture *f, gconstpointer data) {
     ack_all_gone(f, 1);
 }
 
+/* The output cannot be read although the engine is there: the end waits for it only so long. */
+static void check_unreadable(struct fixture *f, uint32_t task_id, enum kr_error code) {
+    g_autofree char *err = NULL;
+
+    sim_world_refuse(f->world, "logs", 1000000, code);
+    start(f, task_id, "0", "sim run=20 exit=4 out=x");
+    g_assert_cmpint(wait_state(f, task_id, TASK_FAILED, true)->exit_code, ==, 4);
+    err = output(f, task_id, "stderr");
+    g_assert_nonnull(strstr(err, "the end of the output may be missing"));
+    ack_all_gone(f, task_id);
+}
+
+static void test_unreadable_broken(struct fixture *f, gconstpointer data) { check_unreadable(f, 1, KR_ERROR_IO); }
+
+static void test_unreadable_refused(struct fixture *f, gconstpointer data) { check_unreadable(f, 1, KR_ERROR_REFUSED); }
+
+/* One refusal is not the end of following. */
+static void test_refused_once(struct fixture *f, gconstpointer data) {
+    g_autofree char *name = name_of(1), *out = NULL;
+
+    sim_world_refuse(f->world, "logs", 1, KR_ERROR_REFUSED);
+    start(f, 1, "0", "sim run=100000 out=x");
+    wait_state(f, 1, TASK_RUNNING, false);
+    spin(f, 60);
+    out = output(f, 1, "stdout");
+    g_assert_cmpstr(out, ==, "x\n");
+    executor_stop(f->x, 1, 10);
+    wait_state(f, 1, TASK_KILLED, true);
+}
+
 /* ---- release on evidence (R2) ---- */
 
 static void test_evidence(struct fixture *f, gconstpointer data) {
@@ -1029,6 +1059,9 @@ int main(int argc, char **argv) {
     ADD("stop-while-the-engine-is-away", test_stop_while_away);
     ADD("engine-away", test_engine_away);
     ADD("broken-calls", test_broken_calls);
+    ADD("output-that-always-breaks", test_unreadable_broken);
+    ADD("output-that-is-refused", test_unreadable_refused);
+    ADD("output-refused-once", test_refused_once);
     ADD("vanished", test_vanished);
     ADD("R2-evidence", test_evidence);
     ADD("R2-end-waits-for-evidence", test_short_drain);
