@@ -653,6 +653,15 @@ static void begin_running(struct execution *ex) {
         attach_later(ex);
 }
 
+/* A driver that hangs under the engine's GPU hook keeps the answer to a start back for ever. Removing, which is tried again
+ * until it works, is then the way out. */
+static void on_start_hangs(uv_timer_t *timer) {
+    struct execution *ex = timer->data;
+
+    if (ex->phase == EXEC_CREATING || ex->phase == EXEC_STARTING)
+        execution_give_up(ex, TASK_KILLED, "stopped while the engine was starting it");
+}
+
 void execution_stop(struct execution *ex) {
     g_autoptr(GError) error = NULL;
 
@@ -669,5 +678,7 @@ void execution_stop(struct execution *ex) {
     }
     if (ex->phase == EXEC_RUNNING)
         begin_running(ex);
+    else if (ex->phase < EXEC_VERIFYING) /* nothing was signalled yet, so the timer is free */
+        uv_timer_start(&ex->kill_timer, on_start_hangs, (uint64_t)ex->executor->config.stop_grace_ms, 0);
     execution_report(ex);
 }

@@ -611,6 +611,33 @@ static void test_stop_anywhere(struct fixture *f, gconstpointer data) {
     }
 }
 
+/* The engine never answers: the stop is carried out all the same, and the card is held until the container is gone. */
+static void check_stop_hanging(struct fixture *f, const char *operation) {
+    const struct task_report *report;
+
+    spin(f, 10); /* recovery has seen the engine */
+    sim_world_hang(f->world, operation, true);
+    sim_world_hang(f->world, "remove", true); /* it waits for the start */
+    start(f, 1, "0", "sim run=100000");
+    spin(f, 20);
+    executor_stop(f->x, 1, 10);
+    g_assert_cmpint(newest(f, 1)->state, ==, TASK_STOPPING);
+    spin(f, 20);
+    g_assert_cmpint(newest(f, 1)->state, ==, TASK_STOPPING); /* the grace */
+    spin(f, 200);
+    g_assert_false(newest(f, 1)->released);
+    g_assert_true(f->cards[0].leased);
+    sim_world_hang(f->world, "remove", false);
+    report = wait_state(f, 1, TASK_KILLED, true);
+    g_assert_cmpstr(report->reason, ==, "stopped while the engine was starting it");
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
+static void test_stop_hanging_start(struct fixture *f, gconstpointer data) { check_stop_hanging(f, "start"); }
+
+static void test_stop_hanging_create(struct fixture *f, gconstpointer data) { check_stop_hanging(f, "create"); }
+
 static void test_stop_while_away(struct fixture *f, gconstpointer data) {
     start(f, 1, "0", "sim run=100000");
     wait_state(f, 1, TASK_RUNNING, false);
@@ -1056,6 +1083,8 @@ int main(int argc, char **argv) {
     ADD("L63-stop-by-sigterm", test_stop_term);
     ADD("L63-stop-by-sigkill", test_stop_kill);
     ADD("L29-stop-anywhere", test_stop_anywhere);
+    ADD("stop-while-the-start-hangs", test_stop_hanging_start);
+    ADD("stop-while-the-creation-hangs", test_stop_hanging_create);
     ADD("stop-while-the-engine-is-away", test_stop_while_away);
     ADD("engine-away", test_engine_away);
     ADD("broken-calls", test_broken_calls);
