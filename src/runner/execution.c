@@ -206,6 +206,7 @@ static bool is_ours(const struct execution *ex, const struct engine_container *c
 }
 
 static void nothing_there(struct execution *ex) {
+    ex->is_created = false;
     if (ex->file.phase != LEASE_ACCEPTED)
         execution_vanished(ex);
     else if (ex->file.stop_requested)
@@ -231,7 +232,6 @@ static void start_failed(struct execution *ex, const struct engine_container *co
 }
 
 static void created_there(struct execution *ex, const struct engine_container *container) {
-    g_autoptr(GError) error = NULL;
     bool was_interrupted = container->error && strstr(container->error, "context canceled");
 
     if (ex->start_error || (container->error && !was_interrupted)) {
@@ -240,14 +240,8 @@ static void created_there(struct execution *ex, const struct engine_container *c
         stopped_before_start(ex);
     } else if (!ex->file.spec) { /* nobody has asked for it: only a task's own lease starts anything */
         execution_give_up(ex, TASK_FAILED, "never started: its container was found without a lease");
-    } else {
-        ex->file.phase = LEASE_STARTING;
-        if (execution_save(ex, &error)) {
-            execution_enter(ex, EXEC_STARTING);
-            return;
-        }
-        ex->file.phase = LEASE_ACCEPTED;
-        execution_give_up(ex, TASK_FAILED, error->message);
+    } else { /* its cards were looked at in an earlier life, or before the engine was away */
+        execution_enter(ex, EXEC_CHECKING);
     }
 }
 
@@ -272,7 +266,8 @@ static void on_stock(void *user, const struct engine_container *container, const
     g_free(ex->file.container);
     ex->file.container = g_strdup(container->id);
     ex->may_have_container = true;
-    if (container->state == ENGINE_CREATED) {
+    ex->is_created = container->state == ENGINE_CREATED;
+    if (ex->is_created) {
         created_there(ex, container);
         return;
     }
@@ -289,7 +284,28 @@ static void begin_stock(struct execution *ex) {
     ex->step = engine_inspect(ex->executor->engine, ex->file.container ? ex->file.container : name, on_stock, ex);
 }
 
+/* Decided, recorded; the start follows. */
+static void go_to_start(struct execution *ex) {
+    enum lease_phase before = ex->file.phase;
+    g_autoptr(GError) error = NULL;
+
+    ex->file.phase = LEASE_STARTING;
+    if (execution_save(ex, &error)) {
+        execution_enter(ex, EXEC_STARTING);
+        return;
+    }
+    ex->file.phase = before;
+    execution_give_up(ex, TASK_FAILED, error->message);
+}
+
 /* ---- checking: are the cards really free? ---- */
+
+static void checked(struct execution *ex) {
+    if (ex->is_created)
+        go_to_start(ex);
+    else
+        execution_enter(ex, EXEC_CREATING);
+}
 
 static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
     struct execution *ex = user;
@@ -304,7 +320,7 @@ static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
     if (why->len)
         execution_give_up(ex, TASK_FAILED, why->str);
     else
-        execution_enter(ex, EXEC_CREATING);
+        checked(ex);
 }
 
 static void begin_checking(struct execution *ex) {
@@ -312,7 +328,7 @@ static void begin_checking(struct execution *ex) {
     const char *uuids[TARGET_MAX_GPUS];
 
     if (ex->file.lease.n_gpus == 0) {
-        execution_enter(ex, EXEC_CREATING);
+        checked(ex);
         return;
     }
     for (size_t i = 0; i < ex->file.lease.n_gpus; i++)
@@ -341,8 +357,6 @@ static void image_missing(struct execution *ex) {
 }
 
 static void created(struct execution *ex, const char *id) {
-    g_autoptr(GError) error = NULL;
-
     g_free(ex->file.container);
     ex->file.container = g_strdup(id);
     fault_point("runner-container-created");
@@ -350,13 +364,7 @@ static void created(struct execution *ex, const char *id) {
         stopped_before_start(ex);
         return;
     }
-    ex->file.phase = LEASE_STARTING;
-    if (execution_save(ex, &error)) {
-        execution_enter(ex, EXEC_STARTING);
-        return;
-    }
-    ex->file.phase = LEASE_ACCEPTED;
-    execution_give_up(ex, TASK_FAILED, error->message);
+    go_to_start(ex);
 }
 
 static void on_created(void *user, const char *id, const GError *error) {
@@ -398,7 +406,7 @@ static void on_pulled(void *user, const GError *error) {
     ex->step = NULL;
     if (!error) {
         ex->was_pulled = true;
-        execution_enter(ex, EXEC_CREATING);
+        execution_enter(ex, EXEC_CHECKING); /* that may have taken an hour */
     } else if (!is_put_off(ex, error, EXEC_PULLING)) {
         reason = g_strdup_printf("the image %s is not on node %s and cannot be fetched: %s", image_of(ex),
                                  ex->executor->config.node, error->message);

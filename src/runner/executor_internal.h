@@ -2,13 +2,14 @@
 /* Shared by executor.c (the registry, the host's words, recovery), execution.c (a task's way to running) and
  * execution_end.c (its way to a proven release).
  *
- *   HELD -> STOCK -+-> CHECKING -> CREATING <-> PULLING
- *    (recovery)    |                  |
- *                  +-----------> STARTING -> VERIFYING -> RUNNING
+ *   HELD -> STOCK -+-> CHECKING -> CREATING -> PULLING -> CHECKING
+ *    (recovery)    |       |          |
+ *                  |       +-----> STARTING -> VERIFYING -> RUNNING
  *                  |                            |            |
  *                  +----------------------------+-> ENDING -> OUTPUT -> SAVING -> REMOVING -> EVIDENCE -> DONE
  *
- * STOCK asks the engine what is there and goes to the phase that fits; it is also the way out of every doubt (a start whose
+ * STARTING follows CHECKING at once when the container is there already, and no start follows a look at the cards that lies
+ * a pull or a life of the runner back. STOCK asks the engine what is there and goes to the phase that fits; it is also the way out of every doubt (a start whose
  * answer was lost). Whoever cannot go on goes to SAVING with a reason. A phase that finds the engine away is begun
  * again after retry_ms. */
 
@@ -56,6 +57,7 @@ struct execution {
     char *failure;     /* found out before the end: the reason, whatever the exit code says */
     char *create_error, *start_error;
     bool was_pulled;
+    bool is_created;         /* the last look showed a container that waits for its start */
     bool may_have_container; /* the engine was asked to make one, or has shown us one */
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
     /* the way out */

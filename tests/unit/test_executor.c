@@ -443,6 +443,41 @@ static void test_foreign(struct fixture *f, gconstpointer data) {
     ack_all_gone(f, 1);
 }
 
+/* L10: what came to the card during a long pull counts. */
+static void test_foreign_after_pull(struct fixture *f, gconstpointer data) {
+    struct lease lease = lease_of(1, 10, "1");
+
+    spin(f, 10);
+    sim_world_add_registry_image(f->world, "far:1");
+    sim_world_hang(f->world, "pull", true);
+    start_lease(f, &lease, "far:1", "sim");
+    spin(f, 20);
+    f->cards[1].busy = g_strdup("pid 4711 python3 (user alice) uses it");
+    sim_world_hang(f->world, "pull", false);
+    g_assert_nonnull(strstr(wait_state(f, 1, TASK_FAILED, true)->reason, "is not free: pid 4711"));
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
+/* L10: the same between two lives of the runner. */
+static void test_foreign_after_restart(struct fixture *f, gconstpointer data) {
+    spin(f, 10);
+    sim_world_hang(f->world, "start", true);
+    start(f, 1, "1", "sim run=100000");
+    spin(f, 20);
+    g_assert_cmpint(sim_world_count(f->world), ==, 1);
+    die(f);
+    sim_world_hang(f->world, "start", false);
+    f->cards[1].busy = g_strdup("pid 4711 python3 (user alice) uses it");
+    begin(f);
+    g_assert_nonnull(strstr(wait_state(f, 1, TASK_FAILED, false)->holding, "pid 4711")); /* R2, until it is gone */
+    g_assert_nonnull(strstr(newest(f, 1)->reason, "is not free: pid 4711"));
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    g_clear_pointer(&f->cards[1].busy, g_free);
+    wait_state(f, 1, TASK_FAILED, true);
+    ack_all_gone(f, 1);
+}
+
 static void test_start_refused(struct fixture *f, gconstpointer data) {
     start(f, 1, "0", "sim startfail=could_not_select_device_driver");
     g_assert_cmpstr(wait_state(f, 1, TASK_FAILED, true)->reason, ==,
@@ -1073,6 +1108,8 @@ int main(int argc, char **argv) {
     ADD("numa", test_numa);
     ADD("image-missing", test_image);
     ADD("L10-foreign-process", test_foreign);
+    ADD("L10-foreign-process-after-a-pull", test_foreign_after_pull);
+    ADD("L10-foreign-process-after-a-restart", test_foreign_after_restart);
     ADD("start-refused-by-the-engine", test_start_refused);
     ADD("L52-exactly-the-leased-gpus", test_wrong_gpus);
     ADD("mounts", test_mounts);
