@@ -300,18 +300,36 @@ static void forget(struct executor *x, struct execution *ex) {
     g_hash_table_remove(x->executions, GUINT_TO_POINTER(ex->file.lease.task_id));
 }
 
+static void on_forget_timer(uv_timer_t *timer);
+
+/* The host knows of the end and does not ask again, so this goes on until it works. */
+static void forget_durably(struct executor *x, struct execution *ex) {
+    g_autoptr(GError) error = NULL;
+
+    x->is_disk_suspect = !lease_files_remove(x->leases, &ex->file.lease, &error);
+    if (!x->is_disk_suspect) {
+        forget(x, ex);
+        return;
+    }
+    log_at(ex->is_acked ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, "task %u: its lease file stays for now: %s",
+           ex->file.lease.task_id, error->message);
+    ex->is_acked = true;
+    uv_timer_start(&ex->step_timer, on_forget_timer, (uint64_t)x->config.retry_ms, 0);
+}
+
+static void on_forget_timer(uv_timer_t *timer) {
+    struct execution *ex = timer->data;
+
+    forget_durably(ex->executor, ex);
+}
+
 void executor_ack(struct executor *x, uint32_t task_id, int64_t epoch) {
     struct execution *ex = find(x, task_id);
-    g_autoptr(GError) error = NULL;
 
     if (!ex || ex->file.lease.epoch != epoch || ex->phase != EXEC_DONE)
         return;
     fault_point("runner-ack-received");
-    x->is_disk_suspect = !lease_files_remove(x->leases, &ex->file.lease, &error);
-    if (x->is_disk_suspect)
-        log_error("task %u: its lease file stays for now: %s", task_id, error->message); /* the next hello names it */
-    else
-        forget(x, ex);
+    forget_durably(x, ex);
 }
 
 /* ---- questions ---- */

@@ -64,6 +64,7 @@ struct execution {
     int64_t drain_by_ms; /* monotonic */
     bool is_save_failing; /* and was logged */
     bool is_overdue;     /* the end was reported before the release could be proved */
+    bool is_acked;       /* by the host; only its lease file could not be removed yet */
     char *holding;       /* what stands against the release */
 };
 

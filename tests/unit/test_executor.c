@@ -1057,6 +1057,25 @@ static void test_disk_full_start(struct fixture *f, gconstpointer data) {
     g_assert_false(executor_suspects_disk(f->x));
 }
 
+/* The host acknowledges once. */
+static void test_disk_full_ack(struct fixture *f, gconstpointer data) {
+    start(f, 1, "0", "sim");
+    wait_state(f, 1, TASK_COMPLETED, true);
+    set_file_limit(2);
+    executor_ack(f->x, 1, 10);
+    spin(f, 30);
+    g_assert_true(lease_exists(f, 1));
+    g_assert_true(f->cards[0].leased);
+    g_assert_true(executor_suspects_disk(f->x));
+    set_file_limit(RLIM_INFINITY);
+    spin(f, 60);
+    g_assert_false(executor_suspects_disk(f->x));
+    g_assert_cmpint(executor_count(f->x), ==, 0);
+    g_assert_false(lease_exists(f, 1) || f->cards[0].leased);
+    start(f, 2, "0", "sim");
+    wait_state(f, 2, TASK_COMPLETED, true);
+}
+
 static void test_disk_full_running(struct fixture *f, gconstpointer data) {
     g_autofree char *name = name_of(1), *out = NULL;
 
@@ -1143,6 +1162,7 @@ int main(int argc, char **argv) {
     ADD("restart-while-the-engine-is-away", test_restart_engine_away);
     ADD("restart-before-ack", test_restart_before_ack);
     ADD("disk-full-at-start", test_disk_full_start);
+    ADD("disk-full-at-the-acknowledgement", test_disk_full_ack);
     ADD("disk-full-while-running", test_disk_full_running);
     ADD("output-limit", test_output_limit);
     ADD("R3-damaged-lease-file", test_damaged_lease);
