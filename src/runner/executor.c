@@ -254,6 +254,22 @@ static void refuse(struct executor *x, const struct lease *lease, const char *re
     x->handlers.on_report(x->user, &report);
 }
 
+/* A refused lease must not come to life at the next restart: where its file may be on the disk all the same, the task is
+ * kept and ended in order. Takes over *file's contents. */
+static void not_recorded(struct executor *x, struct lease_file *file, const char *reason) {
+    g_autoptr(GError) error = NULL;
+    struct execution *ex;
+
+    if (lease_files_undo(x->leases, file->lease.task_id, &error)) {
+        refuse(x, &file->lease, reason);
+        lease_file_clear(file);
+        return;
+    }
+    log_error("task %u: %s", file->lease.task_id, error->message);
+    ex = add(x, file);
+    execution_give_up(ex, TASK_FAILED, reason);
+}
+
 void executor_start(struct executor *x, const struct lease *lease, const struct task_spec *spec) {
     struct lease_file file = {.phase = LEASE_ACCEPTED, .lease = *lease};
     struct execution *ex = find(x, lease->task_id);
@@ -271,8 +287,7 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
     if (!lease_files_save(x->leases, &file, &error)) {
         x->is_disk_suspect = true;
         g_prefix_error(&error, "node %s cannot write its lease: ", x->config.node);
-        refuse(x, lease, error->message);
-        lease_file_clear(&file);
+        not_recorded(x, &file, error->message);
         return;
     }
     fault_point("runner-lease-written");

@@ -244,6 +244,12 @@ bool lease_files_save(struct lease_files *files, const struct lease_file *file, 
     return true;
 }
 
+bool lease_files_undo(struct lease_files *files, uint32_t task_id, GError **error) {
+    g_autofree char *path = path_of(files, task_id);
+
+    return fs_remove_durable(path, error);
+}
+
 bool lease_files_remove(struct lease_files *files, const struct lease *lease, GError **error) {
     g_autofree char *path = path_of(files, lease->task_id), *start_path = start_path_of(files, lease->task_id);
 

@@ -5,9 +5,12 @@
 
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -46,6 +49,20 @@ struct fixture {
 /* The stand-in for /proc/PID/root/dev has no argument of ours. */
 static struct fixture *fixture_of_minors;
 static const char *minors_override; /* "0,2", or NULL: those the last container asked for */
+
+static int failing_folder_syncs;
+
+/* In place of the C library's: the next failing_folder_syncs of folders fail. */
+int fsync(int fd) {
+    struct stat status;
+
+    if (failing_folder_syncs > 0 && fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        failing_folder_syncs--;
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 /* ---- cards ---- */
 
@@ -1058,6 +1075,35 @@ static void test_disk_full_start(struct fixture *f, gconstpointer data) {
 }
 
 /* The host acknowledges once. */
+/* The file is in place, only its folder could not be made durable: refused, so not there after a restart. */
+static void test_refused_lease_is_gone(struct fixture *f, gconstpointer data) {
+    failing_folder_syncs = 1;
+    start(f, 1, "0", "sim");
+    g_assert_cmpint(newest(f, 1)->state, ==, TASK_FAILED);
+    g_assert_true(newest(f, 1)->released);
+    g_assert_false(lease_exists(f, 1));
+    restart(f);
+    spin(f, 30);
+    g_assert_cmpint(executor_count(f->x), ==, 0);
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+}
+
+/* Not even the removal is certain: it is not forgotten but ended in order. */
+static void test_refused_lease_stays(struct fixture *f, gconstpointer data) {
+    failing_folder_syncs = 4;
+    start(f, 1, "0", "sim");
+    g_assert_true(!newest(f, 1) || !newest(f, 1)->released);
+    g_assert_cmpint(executor_count(f->x), ==, 1);
+    g_assert_true(f->cards[0].leased);
+    g_assert_nonnull(strstr(wait_state(f, 1, TASK_FAILED, true)->reason, "cannot write its lease"));
+    g_assert_cmpint(failing_folder_syncs, ==, 0);
+    g_ptr_array_set_size(f->reports, 0);
+    restart(f);
+    g_assert_nonnull(strstr(wait_state(f, 1, TASK_FAILED, true)->reason, "cannot write its lease"));
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
 static void test_disk_full_ack(struct fixture *f, gconstpointer data) {
     start(f, 1, "0", "sim");
     wait_state(f, 1, TASK_COMPLETED, true);
@@ -1162,6 +1208,8 @@ int main(int argc, char **argv) {
     ADD("restart-while-the-engine-is-away", test_restart_engine_away);
     ADD("restart-before-ack", test_restart_before_ack);
     ADD("disk-full-at-start", test_disk_full_start);
+    ADD("R5-refused-lease-is-gone", test_refused_lease_is_gone);
+    ADD("R5-refused-lease-that-stays", test_refused_lease_stays);
     ADD("disk-full-at-the-acknowledgement", test_disk_full_ack);
     ADD("disk-full-while-running", test_disk_full_running);
     ADD("output-limit", test_output_limit);
