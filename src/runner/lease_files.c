@@ -144,6 +144,17 @@ bool lease_files_epoch_check(const struct lease_files *files, const struct lease
     return true;
 }
 
+int64_t lease_files_max_epoch(const struct lease_files *files) {
+    int64_t max = 0;
+    GHashTableIter iter;
+    int64_t *epoch;
+
+    g_hash_table_iter_init(&iter, files->epochs);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&epoch))
+        max = MAX(max, *epoch);
+    return max;
+}
+
 /* ---- files ---- */
 
 struct lease_files *lease_files_open(const char *state_dir, GError **error) {

@@ -40,6 +40,9 @@ GPtrArray *lease_files_load(struct lease_files *files, GError **error);
 /* May a lease that this node does not know yet be obeyed? KR_ERROR_REFUSED when a card has seen this epoch or a higher. */
 bool lease_files_epoch_check(const struct lease_files *files, const struct lease *lease, GError **error);
 
+/* The highest epoch that this node has ever seen, 0: none. A host that has lost its memory must go on above it. */
+int64_t lease_files_max_epoch(const struct lease_files *files);
+
 /* Durable when it returned true. On failure the earlier content stands, or the new one does and may be gone after a power
  * cut: whoever tells somebody that a lease was not taken calls lease_files_undo first. */
 bool lease_files_save(struct lease_files *files, const struct lease_file *file, GError **error);
