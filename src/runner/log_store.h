@@ -19,8 +19,9 @@ struct log_writer;
 struct log_store *log_store_new(const char *state_dir, int64_t max_bytes, GError **error);
 void log_store_free(struct log_store *store);
 
-/* Begins or, for the same epoch, goes on. An older epoch's output is dropped. Never NULL: when files cannot be made the
- * writer counts what it could not store. */
+/* Begins or, for the same epoch, goes on. An older epoch's output is dropped. Never NULL: when files cannot be made or the
+ * position cannot be read, the writer leaves them alone, counts what it could not store, and looks again at each
+ * log_writer_since_ns. */
 struct log_writer *log_writer_open(struct log_store *store, uint32_t task_id, int64_t epoch);
 /* Writes down how far we are and lets go. */
 void log_writer_close(struct log_writer *writer);
