@@ -44,7 +44,7 @@ struct sim_world {
     GPtrArray *breakages;
     GHashTable *hanging; /* names of operations */
     bool is_down;
-    int starts, next_id;
+    int starts, next_id, output_pause_ms;
     int64_t last_ns; /* time stamps grow strictly */
     char *last_config;
 };
@@ -382,6 +382,10 @@ static bool give_entries(struct sim_call *call, const struct container *c) {
             call->sink.on_entry_end(call->user);
         if (!call->link)
             return false;
+        if (world_of(call)->output_pause_ms) {
+            call->entries_given++;
+            break;
+        }
     }
     if (call->sink.on_batch)
         call->sink.on_batch(call->user);
@@ -394,6 +398,8 @@ static bool goes_on(struct sim_call *call) {
 
     if (c && call->kind == LOGS && !give_entries(call, c))
         return true; /* cancelled: nothing more to do either */
+    if (c && call->kind == LOGS && call->entries_given < c->output->len)
+        return true;
     return c && c->state == ENGINE_RUNNING && (call->kind == WAIT || call->follow);
 }
 
@@ -412,6 +418,7 @@ static void on_call(uv_timer_t *timer) {
     struct sim_call *call = timer->data;
     struct breakage *broken = find_breakage(call);
     g_autoptr(GError) error = NULL;
+    int pause_ms = call->kind == LOGS ? world_of(call)->output_pause_ms : 0;
     bool is_first = !uv_timer_get_repeat(timer);
 
     if (g_hash_table_contains(world_of(call)->hanging, kind_names[call->kind]))
@@ -426,8 +433,8 @@ static void on_call(uv_timer_t *timer) {
                     broken->code == KR_ERROR_IO ? "the connection broke" : "told to say so");
     } else if ((!is_first && !find(world_of(call), call->id)) || do_operation(call, &error)) {
         if (goes_on(call)) {
-            if (call->link)
-                uv_timer_start(&call->timer, on_call, 1000, 1000); /* poked sooner */
+            if (call->link) /* poked sooner */
+                uv_timer_start(&call->timer, on_call, pause_ms ? (uint64_t)pause_ms : 1000, 1000);
             return;
         }
     }
@@ -631,6 +638,8 @@ void sim_world_break(struct sim_world *world, const char *operation, int count, 
 void sim_world_refuse(struct sim_world *world, const char *operation, int count, enum kr_error code) {
     add_breakage(world, operation, count, false, code);
 }
+
+void sim_world_slow_output(struct sim_world *world, int pause_ms) { world->output_pause_ms = pause_ms; }
 
 void sim_world_hang(struct sim_world *world, const char *operation, bool is_hanging) {
     if (is_hanging)

@@ -456,6 +456,7 @@ static void on_log_batch(void *user) {
     struct execution *ex = user;
 
     log_writer_batch(ex->log);
+    execution_output_grew(ex);
     ex->executor->handlers.on_output(ex->executor->user, ex->file.lease.task_id);
 }
 
@@ -469,6 +470,7 @@ static void on_log_done(void *user, const GError *error) {
     struct execution *ex = user;
 
     ex->logs = NULL;
+    ex->is_rereading = ex->phase == EXEC_OUTPUT;
     if (engine_is_away(error)) {
         attach_later(ex);
         return;

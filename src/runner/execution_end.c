@@ -115,8 +115,20 @@ static void on_output_timeout(uv_timer_t *timer) {
     struct execution *ex = timer->data;
 
     engine_call_cancel(g_steal_pointer(&ex->logs));
+    ex->is_rereading = true;
     uv_timer_stop(&ex->attach_timer);
     ex->step = engine_inspect(ex->executor->engine, ex->file.container, on_output_engine, ex);
+}
+
+/* The patience is with an engine that delivers nothing. Bytes of a reading that broke off and begins again are nothing new. */
+void execution_output_grew(struct execution *ex) {
+    int64_t position = log_writer_position(ex->log);
+
+    if (position > ex->output_position)
+        ex->output_tries = ex->log_refusals = 0;
+    if (ex->phase == EXEC_OUTPUT && (!ex->is_rereading || position > ex->output_position))
+        uv_timer_start(&ex->step_timer, on_output_timeout, (uint64_t)ex->executor->config.output_timeout_ms, 0);
+    ex->output_position = MAX(position, ex->output_position);
 }
 
 /* A followed stream may end before the last words (seen: a last line without newline is missing), so what there is since

@@ -49,6 +49,8 @@ struct execution {
     struct log_writer *log;
     bool is_output_done;
     bool is_last_reading; /* the container has ended: what is read now is all there will be */
+    bool is_rereading; /* the last reading broke off: what comes first now came before */
+    int64_t output_position; /* how far the last reading has come */
     int output_tries;  /* readings of the rest that came to nothing while the engine was there */
     int log_refusals;  /* the same of a reading that the engine ended with an error */
     char *output_lost; /* why the end of the output is missing */
@@ -104,6 +106,7 @@ void execution_attach(struct execution *ex);
 /* execution_end.c */
 void execution_begin_ending(struct execution *ex);
 void execution_begin_output(struct execution *ex);
+void execution_output_grew(struct execution *ex);
 void execution_begin_saving(struct execution *ex);
 void execution_begin_removing(struct execution *ex);
 void execution_begin_evidence(struct execution *ex);

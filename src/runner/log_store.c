@@ -254,6 +254,14 @@ void log_writer_entry_end(struct log_writer *w) {
 
 void log_writer_batch(struct log_writer *w) { write_pos(w); }
 
+int64_t log_writer_position(const struct log_writer *w) {
+    int64_t position = 0;
+
+    for (int i = 0; i < 2; i++)
+        position += w->streams[i].len + w->streams[i].dropped;
+    return position;
+}
+
 static void add_note(struct log_writer *w, enum engine_stream stream, const char *text) {
     struct stream_state *s = &w->streams[stream - 1];
 

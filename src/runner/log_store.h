@@ -31,6 +31,8 @@ void log_writer_entry(struct log_writer *writer, enum engine_stream stream, int6
 void log_writer_bytes(struct log_writer *writer, const char *bytes, size_t len);
 void log_writer_entry_end(struct log_writer *writer);
 void log_writer_batch(struct log_writer *writer);
+/* Bytes taken over so far, dropped ones included: grows with what is new, not with a replay. */
+int64_t log_writer_position(const struct log_writer *writer);
 /* No more will come: adds the line that says what is missing, if something is. `lost` NULL, or why the end is missing. */
 void log_writer_finish(struct log_writer *writer, const char *lost);
 

@@ -771,6 +771,18 @@ static void test_unreadable_broken(struct fixture *f, gconstpointer data) { chec
 
 static void test_unreadable_refused(struct fixture *f, gconstpointer data) { check_unreadable(f, 1, KR_ERROR_REFUSED); }
 
+/* Much output takes long: that is no reason to drop it as long as it comes. */
+static void test_slow_output(struct fixture *f, gconstpointer data) {
+    g_autofree char *out = NULL;
+
+    sim_world_slow_output(f->world, 15); /* the patience is 40 ms */
+    start(f, 1, "0", "sim run=1 out=0 out=1 out=2 out=3 out=4 out=5 out=6 out=7 out=8 out=9 out=a out=b out=c out=d out=e out=f");
+    wait_state(f, 1, TASK_COMPLETED, true);
+    out = output(f, 1, "stdout");
+    g_assert_cmpstr(out, ==, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\na\nb\nc\nd\ne\nf\n");
+    ack_all_gone(f, 1);
+}
+
 /* One refusal is not the end of following. */
 static void test_refused_once(struct fixture *f, gconstpointer data) {
     g_autofree char *name = name_of(1), *out = NULL;
@@ -1192,6 +1204,7 @@ int main(int argc, char **argv) {
     ADD("broken-calls", test_broken_calls);
     ADD("output-that-always-breaks", test_unreadable_broken);
     ADD("output-that-is-refused", test_unreadable_refused);
+    ADD("output-that-comes-slowly", test_slow_output);
     ADD("output-refused-once", test_refused_once);
     ADD("vanished", test_vanished);
     ADD("R2-evidence", test_evidence);
