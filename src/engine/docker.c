@@ -450,8 +450,9 @@ static void on_http_data(void *user, const char *bytes, size_t len) {
 static void finish_logs(struct docker_call *call, int status, const char *body, size_t len, const GError *error) {
     g_autoptr(GError) failure = answer_error(call, status, body, len, error);
 
-    if (!failure && !docker_stream_is_between(&call->stream))
-        kr_fail(&failure, IO, "%s: the stream is malformed or was cut", call->what);
+    if (!failure &&
+        !docker_stream_is_between(&call->stream)) /* it ended in order: the engine's own answer, not its absence */
+        kr_fail(&failure, REFUSED, "%s: the stream is malformed or was cut", call->what);
     call->sink.on_done(call->user, failure);
 }
 

@@ -3,6 +3,8 @@
 #include <glib.h>
 #include <string.h>
 
+enum { SYSTEM_ERROR = 3 };
+
 void docker_stream_init(struct docker_stream *stream, const struct engine_log_sink *sink, void *user) {
     *stream = (struct docker_stream){.sink = sink, .user = user};
 }
@@ -101,15 +103,19 @@ static bool end_frame(struct docker_stream *stream) {
 static bool begin_frame(struct docker_stream *stream) {
     const unsigned char *head = stream->head;
 
-    if (head[0] > 2 || head[1] || head[2] || head[3])
+    if (head[0] > SYSTEM_ERROR || head[1] || head[2] || head[3])
         return broken(stream);
     stream->left = (uint32_t)head[4] << 24 | (uint32_t)head[5] << 16 | (uint32_t)head[6] << 8 | head[7];
-    return stream->left > 0 || broken(stream); /* the time stamp alone is longer */
+    if (stream->left == 0) /* the time stamp alone is longer */
+        return broken(stream);
+    if (head[0] == SYSTEM_ERROR) {
+        stream->has_time = true;
+        stream->sink->on_entry(stream->user, ENGINE_STDERR, stream->last_ns);
+    }
+    return true;
 }
 
 static bool take_time(struct docker_stream *stream, char c) {
-    int64_t time_ns;
-
     stream->left--;
     if (c != ' ') {
         if (stream->time_len == sizeof stream->time || stream->left == 0)
@@ -117,10 +123,10 @@ static bool take_time(struct docker_stream *stream, char c) {
         stream->time[stream->time_len++] = c;
         return true;
     }
-    if (!docker_time_from_str(stream->time, stream->time_len, &time_ns))
+    if (!docker_time_from_str(stream->time, stream->time_len, &stream->last_ns))
         return broken(stream);
     stream->has_time = true;
-    stream->sink->on_entry(stream->user, stream->head[0] == 2 ? ENGINE_STDERR : ENGINE_STDOUT, time_ns);
+    stream->sink->on_entry(stream->user, stream->head[0] == 2 ? ENGINE_STDERR : ENGINE_STDOUT, stream->last_ns);
     return stream->left > 0 || end_frame(stream);
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-/* Docker's multiplexed log stream as a pump: bytes in, entries out, no socket. A frame is 8 bytes (stream 0..2, three
+/* Docker's multiplexed log stream as a pump: bytes in, entries out, no socket. A frame is 8 bytes (stream 0..3, three
  * zeros, length big endian) and that many bytes; asked for with timestamps=1 each frame is one log entry whose payload begins
- * with an RFC 3339 time and a space, which are taken off. Memory is bounded: payload is passed on as it comes. */
+ * with an RFC 3339 time and a space, which are taken off. What the engine itself has to say, that it cannot read on for
+ * example, is a frame of stream 3 without a time: it comes out as an entry of stderr at the time of the one before. Memory is bounded: payload is passed on as it comes. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +20,7 @@ struct docker_stream {
     char time[DOCKER_STREAM_TIME_MAX]; /* the stamp as far as it has come */
     size_t time_len;
     bool has_time;
+    int64_t last_ns;
     uint32_t left; /* payload bytes still to come */
     bool is_broken;
 };

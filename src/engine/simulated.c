@@ -33,6 +33,7 @@ struct breakage {
     char *operation;
     int count;
     bool after;
+    enum kr_error code; /* of the error that is answered */
 };
 
 struct sim_world {
@@ -41,8 +42,9 @@ struct sim_world {
     GHashTable *containers; /* by name */
     GPtrArray *engines;
     GPtrArray *breakages;
+    GHashTable *hanging; /* names of operations */
     bool is_down;
-    int starts, next_id;
+    int starts, next_id, output_pause_ms;
     int64_t last_ns; /* time stamps grow strictly */
     char *last_config;
 };
@@ -383,6 +385,10 @@ static bool give_entries(struct sim_call *call, const struct container *c) {
             call->sink.on_entry_end(call->user);
         if (!call->link)
             return false;
+        if (world_of(call)->output_pause_ms) {
+            call->entries_given++;
+            break;
+        }
     }
     if (call->sink.on_batch)
         call->sink.on_batch(call->user);
@@ -395,6 +401,8 @@ static bool goes_on(struct sim_call *call) {
 
     if (c && call->kind == LOGS && !give_entries(call, c))
         return true; /* cancelled: nothing more to do either */
+    if (c && call->kind == LOGS && call->entries_given < c->output->len)
+        return true;
     return c && c->state == ENGINE_RUNNING && (call->kind == WAIT || call->follow);
 }
 
@@ -413,19 +421,23 @@ static void on_call(uv_timer_t *timer) {
     struct sim_call *call = timer->data;
     struct breakage *broken = find_breakage(call);
     g_autoptr(GError) error = NULL;
+    int pause_ms = call->kind == LOGS ? world_of(call)->output_pause_ms : 0;
     bool is_first = !uv_timer_get_repeat(timer);
 
+    if (g_hash_table_contains(world_of(call)->hanging, kind_names[call->kind]))
+        return; /* poked when that is over */
     if (world_of(call)->is_down) {
         kr_fail(&error, UNREACHABLE, "%s: the simulated engine is down", kind_names[call->kind]);
     } else if (broken) {
         broken->count--;
         if (broken->after)
             do_operation(call, NULL);
-        kr_fail(&error, IO, "%s: the connection broke", kind_names[call->kind]);
+        g_set_error(&error, KR_ERROR, (int)broken->code, "%s: %s", kind_names[call->kind],
+                    broken->code == KR_ERROR_IO ? "the connection broke" : "told to say so");
     } else if ((!is_first && !find(world_of(call), call->id)) || do_operation(call, &error)) {
         if (goes_on(call)) {
-            if (call->link)
-                uv_timer_start(&call->timer, on_call, 1000, 1000); /* poked sooner */
+            if (call->link) /* poked sooner */
+                uv_timer_start(&call->timer, on_call, pause_ms ? (uint64_t)pause_ms : 1000, 1000);
             return;
         }
     }
@@ -582,6 +594,7 @@ struct sim_world *sim_world_new(uv_loop_t *loop) {
     world->registry = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     world->containers = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, container_drop);
     world->engines = g_ptr_array_new();
+    world->hanging = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     world->breakages = g_ptr_array_new_with_free_func(breakage_free);
     world->last_config = g_strdup("");
     return world;
@@ -595,6 +608,7 @@ void sim_world_free(struct sim_world *world) {
     g_hash_table_unref(world->containers);
     g_ptr_array_unref(world->engines);
     g_ptr_array_unref(world->breakages);
+    g_hash_table_unref(world->hanging);
     g_free(world->last_config);
     g_free(world);
 }
@@ -612,13 +626,32 @@ void sim_world_set_down(struct sim_world *world, bool is_down) {
     poke_waiting(world);
 }
 
-void sim_world_break(struct sim_world *world, const char *operation, int count, bool after) {
+static void add_breakage(struct sim_world *world, const char *operation, int count, bool after, enum kr_error code) {
     struct breakage *b = g_new0(struct breakage, 1);
 
     b->operation = g_strdup(operation);
     b->count = count;
     b->after = after;
+    b->code = code;
     g_ptr_array_add(world->breakages, b);
+}
+
+void sim_world_break(struct sim_world *world, const char *operation, int count, bool after) {
+    add_breakage(world, operation, count, after, KR_ERROR_IO);
+}
+
+void sim_world_refuse(struct sim_world *world, const char *operation, int count, enum kr_error code) {
+    add_breakage(world, operation, count, false, code);
+}
+
+void sim_world_slow_output(struct sim_world *world, int pause_ms) { world->output_pause_ms = pause_ms; }
+
+void sim_world_hang(struct sim_world *world, const char *operation, bool is_hanging) {
+    if (is_hanging)
+        g_hash_table_add(world->hanging, g_strdup(operation));
+    else
+        g_hash_table_remove(world->hanging, operation);
+    poke_waiting(world);
 }
 
 int sim_world_count(const struct sim_world *world) { return (int)g_hash_table_size(world->containers); }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "engine/engine.h"
 
 struct sim_world;
@@ -30,6 +31,12 @@ void sim_world_set_down(struct sim_world *world, bool is_down);
 /* The next `count` calls of the operation ("create", "start", "wait", "inspect", "logs", "signal", "remove", "list", "pull") fail
  * as away. `after` also does the operation's work, as a connection does that breaks before its answer. */
 void sim_world_break(struct sim_world *world, const char *operation, int count, bool after);
+/* The next `count` calls of the operation are answered with this error and do nothing. */
+void sim_world_refuse(struct sim_world *world, const char *operation, int count, enum kr_error code);
+/* Output comes one entry at a time, so many milliseconds apart; 0: at once. */
+void sim_world_slow_output(struct sim_world *world, int pause_ms);
+/* As long as it is set, calls of the operation do nothing and get no answer. */
+void sim_world_hang(struct sim_world *world, const char *operation, bool is_hanging);
 
 /* What is there; `name` as given at creation. */
 int sim_world_count(const struct sim_world *world);

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "runner/executor_internal.h"
 
-enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000 };
+enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000, LOG_REFUSALS = 3 };
 
 static void begin_held(struct execution *ex) {}
 static void begin_stock(struct execution *ex);
@@ -210,6 +210,7 @@ static bool is_ours(const struct execution *ex, const struct engine_container *c
 }
 
 static void nothing_there(struct execution *ex) {
+    ex->is_created = false;
     if (ex->file.phase != LEASE_ACCEPTED)
         execution_vanished(ex);
     else if (ex->file.stop_requested)
@@ -235,21 +236,16 @@ static void start_failed(struct execution *ex, const struct engine_container *co
 }
 
 static void created_there(struct execution *ex, const struct engine_container *container) {
-    g_autoptr(GError) error = NULL;
     bool was_interrupted = container->error && strstr(container->error, "context canceled");
 
     if (ex->start_error || (container->error && !was_interrupted)) {
         start_failed(ex, container);
     } else if (ex->file.stop_requested) {
         stopped_before_start(ex);
-    } else {
-        ex->file.phase = LEASE_STARTING;
-        if (execution_save(ex, &error)) {
-            execution_enter(ex, EXEC_STARTING);
-            return;
-        }
-        ex->file.phase = LEASE_ACCEPTED;
-        execution_give_up(ex, TASK_FAILED, error->message);
+    } else if (!ex->file.spec) { /* nobody has asked for it: only a task's own lease starts anything */
+        execution_give_up(ex, TASK_FAILED, "never started: its container was found without a lease");
+    } else { /* its cards were looked at in an earlier life, or before the engine was away */
+        execution_enter(ex, EXEC_CHECKING);
     }
 }
 
@@ -274,7 +270,8 @@ static void on_stock(void *user, const struct engine_container *container, const
     g_free(ex->file.container);
     ex->file.container = g_strdup(container->id);
     ex->may_have_container = true;
-    if (container->state == ENGINE_CREATED) {
+    ex->is_created = container->state == ENGINE_CREATED;
+    if (ex->is_created) {
         created_there(ex, container);
         return;
     }
@@ -291,7 +288,28 @@ static void begin_stock(struct execution *ex) {
     ex->step = engine_inspect(ex->executor->engine, ex->file.container ? ex->file.container : name, on_stock, ex);
 }
 
+/* Decided, recorded; the start follows. */
+static void go_to_start(struct execution *ex) {
+    enum lease_phase before = ex->file.phase;
+    g_autoptr(GError) error = NULL;
+
+    ex->file.phase = LEASE_STARTING;
+    if (execution_save(ex, &error)) {
+        execution_enter(ex, EXEC_STARTING);
+        return;
+    }
+    ex->file.phase = before;
+    execution_give_up(ex, TASK_FAILED, error->message);
+}
+
 /* ---- checking: are the cards really free? ---- */
+
+static void checked(struct execution *ex) {
+    if (ex->is_created)
+        go_to_start(ex);
+    else
+        execution_enter(ex, EXEC_CREATING);
+}
 
 static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
     struct execution *ex = user;
@@ -306,7 +324,7 @@ static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
     if (why->len)
         execution_give_up(ex, TASK_FAILED, why->str);
     else
-        execution_enter(ex, EXEC_CREATING);
+        checked(ex);
 }
 
 static void begin_checking(struct execution *ex) {
@@ -314,7 +332,7 @@ static void begin_checking(struct execution *ex) {
     const char *uuids[TARGET_MAX_GPUS];
 
     if (ex->file.lease.n_gpus == 0) {
-        execution_enter(ex, EXEC_CREATING);
+        checked(ex);
         return;
     }
     for (size_t i = 0; i < ex->file.lease.n_gpus; i++)
@@ -343,8 +361,6 @@ static void image_missing(struct execution *ex) {
 }
 
 static void created(struct execution *ex, const char *id) {
-    g_autoptr(GError) error = NULL;
-
     g_free(ex->file.container);
     ex->file.container = g_strdup(id);
     fault_point("runner-container-created");
@@ -352,13 +368,7 @@ static void created(struct execution *ex, const char *id) {
         stopped_before_start(ex);
         return;
     }
-    ex->file.phase = LEASE_STARTING;
-    if (execution_save(ex, &error)) {
-        execution_enter(ex, EXEC_STARTING);
-        return;
-    }
-    ex->file.phase = LEASE_ACCEPTED;
-    execution_give_up(ex, TASK_FAILED, error->message);
+    go_to_start(ex);
 }
 
 static void on_created(void *user, const char *id, const GError *error) {
@@ -400,7 +410,7 @@ static void on_pulled(void *user, const GError *error) {
     ex->step = NULL;
     if (!error) {
         ex->was_pulled = true;
-        execution_enter(ex, EXEC_CREATING);
+        execution_enter(ex, EXEC_CHECKING); /* that may have taken an hour */
     } else if (!is_put_off(ex, error, EXEC_PULLING)) {
         reason = g_strdup_printf("the image %s is not on node %s and cannot be fetched: %s", image_of(ex),
                                  ex->executor->config.node, error->message);
@@ -450,6 +460,7 @@ static void on_log_batch(void *user) {
     struct execution *ex = user;
 
     log_writer_batch(ex->log);
+    execution_output_grew(ex);
     ex->executor->handlers.on_output(ex->executor->user, ex->file.lease.task_id);
 }
 
@@ -463,12 +474,20 @@ static void on_log_done(void *user, const GError *error) {
     struct execution *ex = user;
 
     ex->logs = NULL;
+    ex->is_rereading = ex->phase == EXEC_OUTPUT;
     if (engine_is_away(error)) {
         attach_later(ex);
         return;
     }
-    if (error)
+    if (error && ++ex->log_refusals < LOG_REFUSALS) {
+        log_debug("task %u: %s", ex->file.lease.task_id, error->message);
+        attach_later(ex);
+        return;
+    }
+    if (error) {
+        g_free(ex->output_lost);
         ex->output_lost = g_strdup(error->message);
+    }
     ex->is_output_done = error || ex->is_last_reading;
     if (!ex->is_output_done && ex->phase < EXEC_ENDING) /* most likely the end is about to be told */
         attach_later(ex);
@@ -652,6 +671,15 @@ static void begin_running(struct execution *ex) {
         attach_later(ex);
 }
 
+/* A driver that hangs under the engine's GPU hook keeps the answer to a start back for ever. Removing, which is tried again
+ * until it works, is then the way out. */
+static void on_start_hangs(uv_timer_t *timer) {
+    struct execution *ex = timer->data;
+
+    if (ex->phase == EXEC_CREATING || ex->phase == EXEC_STARTING)
+        execution_give_up(ex, TASK_KILLED, "stopped while the engine was starting it");
+}
+
 void execution_stop(struct execution *ex) {
     g_autoptr(GError) error = NULL;
 
@@ -668,5 +696,7 @@ void execution_stop(struct execution *ex) {
     }
     if (ex->phase == EXEC_RUNNING)
         begin_running(ex);
+    else if (ex->phase < EXEC_VERIFYING) /* nothing was signalled yet, so the timer is free */
+        uv_timer_start(&ex->kill_timer, on_start_hangs, (uint64_t)ex->executor->config.stop_grace_ms, 0);
     execution_report(ex);
 }

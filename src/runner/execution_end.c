@@ -10,13 +10,7 @@
 #include "base/units.h"
 #include "runner/executor_internal.h"
 
-enum {
-    OOM_LOOKS = 3,
-    OOM_LOOK_MS = 100,
-    OUTPUT_TIMEOUT_MS = 20000,
-    EVIDENCE_POLL_MS = 250,
-    EVIDENCE_SLOW_POLL_MS = 2000
-};
+enum { OOM_LOOKS = 3, OOM_LOOK_MS = 100, OUTPUT_TRIES = 3, EVIDENCE_POLL_MS = 250, EVIDENCE_SLOW_POLL_MS = 2000 };
 
 /* ---- ending: the engine's word on how ---- */
 
@@ -107,17 +101,37 @@ void execution_vanished(struct execution *ex) {
 
 /* ---- output: all that it printed ---- */
 
+/* The output does not come. While the engine is away nothing is concluded; is it there, the tries are counted. */
+static void on_output_engine(void *user, const struct engine_container *container, const GError *error) {
+    struct execution *ex = user;
+
+    ex->step = NULL;
+    if (!engine_is_away(error) && ++ex->output_tries >= OUTPUT_TRIES) {
+        g_free(ex->output_lost);
+        ex->output_lost = g_strdup("the engine does not deliver it");
+        ex->is_output_done = true;
+    }
+    execution_enter(ex, EXEC_OUTPUT);
+}
+
 static void on_output_timeout(uv_timer_t *timer) {
     struct execution *ex = timer->data;
 
-    if (!ex->logs) { /* the engine is away; nothing is concluded meanwhile */
-        execution_enter(ex, EXEC_OUTPUT);
-        return;
-    }
     engine_call_cancel(g_steal_pointer(&ex->logs));
-    ex->output_lost = g_strdup("the engine did not deliver it in time");
-    ex->is_output_done = true;
-    execution_enter(ex, EXEC_OUTPUT);
+    ex->is_rereading = true;
+    uv_timer_stop(&ex->attach_timer);
+    ex->step = engine_inspect(ex->executor->engine, ex->file.container, on_output_engine, ex);
+}
+
+/* The patience is with an engine that delivers nothing. Bytes of a reading that broke off and begins again are nothing new. */
+void execution_output_grew(struct execution *ex) {
+    int64_t position = log_writer_position(ex->log);
+
+    if (position > ex->output_position)
+        ex->output_tries = ex->log_refusals = 0;
+    if (ex->phase == EXEC_OUTPUT && (!ex->is_rereading || position > ex->output_position))
+        uv_timer_start(&ex->step_timer, on_output_timeout, (uint64_t)ex->executor->config.output_timeout_ms, 0);
+    ex->output_position = MAX(position, ex->output_position);
 }
 
 /* A followed stream may end before the last words (seen: a last line without newline is missing), so what there is since
@@ -134,7 +148,7 @@ void execution_begin_output(struct execution *ex) {
     }
     if (!ex->logs && !uv_is_active((uv_handle_t *)&ex->attach_timer))
         execution_attach(ex);
-    uv_timer_start(&ex->step_timer, on_output_timeout, OUTPUT_TIMEOUT_MS, 0);
+    uv_timer_start(&ex->step_timer, on_output_timeout, (uint64_t)ex->executor->config.output_timeout_ms, 0);
 }
 
 /* ---- saving: the result is durable before the container goes ---- */

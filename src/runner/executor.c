@@ -19,6 +19,7 @@ static void own_config(struct executor *x, const struct executor_config *config)
     x->config.default_image = g_strdup(config->default_image);
     x->config.network = g_strdup(config->network);
     x->config.working_dir = g_strdup(config->working_dir);
+    x->config.output_timeout_ms = config->output_timeout_ms ? config->output_timeout_ms : 20000;
     x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
     x->cluster_id = g_strdup(config->cluster_id);
     x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);
@@ -96,8 +97,9 @@ bool executor_restore(struct executor *x, GError **error) {
 
         log_info("task %u: found a lease of an earlier life (%s)", ex->file.lease.task_id,
                  has_ended ? "it had ended" : "it had not ended");
-        if (has_ended) { /* the end may have been told before: it is not taken back */
-            ex->is_overdue = ex->may_have_container = ex->is_output_done = true;
+        ex->may_have_container = true; /* the engine may have been asked for one, and may still be at it */
+        if (has_ended) {               /* the end may have been told before: it is not taken back */
+            ex->is_overdue = ex->is_output_done = true;
             ex->holding = g_strdup("the node is making sure that it is gone");
         }
     }
@@ -123,11 +125,29 @@ static bool lease_from_labels(const struct executor *x, const struct engine_cont
     return true;
 }
 
+static void on_stray_removed(void *user, const GError *error) {
+    if (error)
+        log_error("a container that no lease stands for is still there: %s", error->message);
+}
+
+/* A container of ours that can have no lease. One that never ran is of no use to anybody. */
+static void reject(struct executor *x, const struct engine_container *c, const char *why) {
+    bool has_run = c->state != ENGINE_CREATED;
+
+    log_error("container %.12s %s: %s", c->id, why,
+              has_run ? "look at it and remove it" : "it never ran and is removed");
+    if (!has_run)
+        engine_remove(x->engine, c->id, on_stray_removed, NULL);
+}
+
+static bool cards_check(const struct executor *x, const struct lease *lease, GError **error);
+
 /* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. True when it
  * is one. */
 static bool adopt(struct executor *x, const struct engine_container *c) {
     struct lease_file file = {.phase = LEASE_STARTING, .container = NULL};
     g_autoptr(GError) error = NULL;
+    g_autofree char *why = NULL;
     struct execution *ex;
 
     if (!lease_from_labels(x, c, &file.lease)) {
@@ -138,8 +158,14 @@ static bool adopt(struct executor *x, const struct engine_container *c) {
     if (ex && ex->file.lease.epoch == file.lease.epoch)
         return false;
     if (ex) {
-        log_error("container %.12s is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here", c->id,
-                  file.lease.task_id, file.lease.epoch);
+        why = g_strdup_printf("is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here",
+                              file.lease.task_id, file.lease.epoch);
+        reject(x, c, why);
+        return false;
+    }
+    if (!cards_check(x, &file.lease, &error)) {
+        why = g_strdup_printf("is of task %u, which has no lease, and %s", file.lease.task_id, error->message);
+        reject(x, c, why);
         return false;
     }
     log_warning("task %u: its container was found without a lease file, the lease is made anew", file.lease.task_id);
@@ -233,6 +259,22 @@ static void refuse(struct executor *x, const struct lease *lease, const char *re
     x->handlers.on_report(x->user, &report);
 }
 
+/* A refused lease must not come to life at the next restart: where its file may be on the disk all the same, the task is
+ * kept and ended in order. Takes over *file's contents. */
+static void not_recorded(struct executor *x, struct lease_file *file, const char *reason) {
+    g_autoptr(GError) error = NULL;
+    struct execution *ex;
+
+    if (lease_files_undo(x->leases, file->lease.task_id, &error)) {
+        refuse(x, &file->lease, reason);
+        lease_file_clear(file);
+        return;
+    }
+    log_error("task %u: %s", file->lease.task_id, error->message);
+    ex = add(x, file);
+    execution_give_up(ex, TASK_FAILED, reason);
+}
+
 void executor_start(struct executor *x, const struct lease *lease, const struct task_spec *spec) {
     struct lease_file file = {.phase = LEASE_ACCEPTED, .lease = *lease};
     struct execution *ex = find(x, lease->task_id);
@@ -250,8 +292,7 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
     if (!lease_files_save(x->leases, &file, &error)) {
         x->is_disk_suspect = true;
         g_prefix_error(&error, "node %s cannot write its lease: ", x->config.node);
-        refuse(x, lease, error->message);
-        lease_file_clear(&file);
+        not_recorded(x, &file, error->message);
         return;
     }
     fault_point("runner-lease-written");
@@ -279,18 +320,36 @@ static void forget(struct executor *x, struct execution *ex) {
     g_hash_table_remove(x->executions, GUINT_TO_POINTER(ex->file.lease.task_id));
 }
 
+static void on_forget_timer(uv_timer_t *timer);
+
+/* The host knows of the end and does not ask again, so this goes on until it works. */
+static void forget_durably(struct executor *x, struct execution *ex) {
+    g_autoptr(GError) error = NULL;
+
+    x->is_disk_suspect = !lease_files_remove(x->leases, &ex->file.lease, &error);
+    if (!x->is_disk_suspect) {
+        forget(x, ex);
+        return;
+    }
+    log_at(ex->is_acked ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, "task %u: its lease file stays for now: %s",
+           ex->file.lease.task_id, error->message);
+    ex->is_acked = true;
+    uv_timer_start(&ex->step_timer, on_forget_timer, (uint64_t)x->config.retry_ms, 0);
+}
+
+static void on_forget_timer(uv_timer_t *timer) {
+    struct execution *ex = timer->data;
+
+    forget_durably(ex->executor, ex);
+}
+
 void executor_ack(struct executor *x, uint32_t task_id, int64_t epoch) {
     struct execution *ex = find(x, task_id);
-    g_autoptr(GError) error = NULL;
 
     if (!ex || ex->file.lease.epoch != epoch || ex->phase != EXEC_DONE)
         return;
     fault_point("runner-ack-received");
-    x->is_disk_suspect = !lease_files_remove(x->leases, &ex->file.lease, &error);
-    if (x->is_disk_suspect)
-        log_error("task %u: its lease file stays for now: %s", task_id, error->message); /* the next hello names it */
-    else
-        forget(x, ex);
+    forget_durably(x, ex);
 }
 
 /* ---- questions ---- */

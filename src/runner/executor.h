@@ -33,7 +33,8 @@ struct executor_config {
     enum engine_injection injection;
     int64_t shm_bytes, memlock, log_max_bytes;
     int64_t stop_grace_ms, drain_timeout_ms;
-    int64_t retry_ms; /* between two attempts while the engine is away, or a disk is full; 0: 1 s */
+    int64_t output_timeout_ms; /* how long the rest of an ended task's output may make no progress; 0: 20 s */
+    int64_t retry_ms;          /* between two attempts while the engine is away, or a disk is full; 0: 1 s */
 };
 
 /* What the executor needs to know of GPUs: the monitor, or a stand-in in tests. */

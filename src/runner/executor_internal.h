@@ -2,13 +2,14 @@
 /* Shared by executor.c (the registry, the host's words, recovery), execution.c (a task's way to running) and
  * execution_end.c (its way to a proven release).
  *
- *   HELD -> STOCK -+-> CHECKING -> CREATING <-> PULLING
- *    (recovery)    |                  |
- *                  +-----------> STARTING -> VERIFYING -> RUNNING
+ *   HELD -> STOCK -+-> CHECKING -> CREATING -> PULLING -> CHECKING
+ *    (recovery)    |       |          |
+ *                  |       +-----> STARTING -> VERIFYING -> RUNNING
  *                  |                            |            |
  *                  +----------------------------+-> ENDING -> OUTPUT -> SAVING -> REMOVING -> EVIDENCE -> DONE
  *
- * STOCK asks the engine what is there and goes to the phase that fits; it is also the way out of every doubt (a start whose
+ * STARTING follows CHECKING at once when the container is there already, and no start follows a look at the cards that lies
+ * a pull or a life of the runner back. STOCK asks the engine what is there and goes to the phase that fits; it is also the way out of every doubt (a start whose
  * answer was lost). Whoever cannot go on goes to SAVING with a reason. A phase that finds the engine away is begun
  * again after retry_ms. */
 
@@ -47,19 +48,25 @@ struct execution {
     int open_handles;
     struct log_writer *log;
     bool is_output_done;
-    bool is_last_reading; /* the container has ended: what is read now is all there will be */
-    char *output_lost;    /* why the end of the output is missing */
-    int signum;           /* last sent, 0: none */
-    int oom_looks;        /* how often the engine was asked again whether memory was the cause */
-    char *failure;        /* found out before the end: the reason, whatever the exit code says */
+    bool is_last_reading;    /* the container has ended: what is read now is all there will be */
+    bool is_rereading;       /* the last reading broke off: what comes first now came before */
+    int64_t output_position; /* how far the last reading has come */
+    int output_tries;        /* readings of the rest that came to nothing while the engine was there */
+    int log_refusals;        /* the same of a reading that the engine ended with an error */
+    char *output_lost;       /* why the end of the output is missing */
+    int signum;              /* last sent, 0: none */
+    int oom_looks;           /* how often the engine was asked again whether memory was the cause */
+    char *failure;           /* found out before the end: the reason, whatever the exit code says */
     char *create_error, *start_error;
     bool was_pulled;
+    bool is_created;         /* the last look showed a container that waits for its start */
     bool may_have_container; /* the engine was asked to make one, or has shown us one */
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
     /* the way out */
     int64_t drain_by_ms;  /* monotonic */
     bool is_save_failing; /* and was logged */
     bool is_overdue;      /* the end was reported before the release could be proved */
+    bool is_acked;        /* by the host; only its lease file could not be removed yet */
     char *holding;        /* what stands against the release */
 };
 
@@ -99,6 +106,7 @@ void execution_attach(struct execution *ex);
 /* execution_end.c */
 void execution_begin_ending(struct execution *ex);
 void execution_begin_output(struct execution *ex);
+void execution_output_grew(struct execution *ex);
 void execution_begin_saving(struct execution *ex);
 void execution_begin_removing(struct execution *ex);
 void execution_begin_evidence(struct execution *ex);

@@ -146,6 +146,17 @@ bool lease_files_epoch_check(const struct lease_files *files, const struct lease
     return true;
 }
 
+int64_t lease_files_max_epoch(const struct lease_files *files) {
+    int64_t max = 0;
+    GHashTableIter iter;
+    int64_t *epoch;
+
+    g_hash_table_iter_init(&iter, files->epochs);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&epoch))
+        max = MAX(max, *epoch);
+    return max;
+}
+
 /* ---- files ---- */
 
 struct lease_files *lease_files_open(const char *state_dir, GError **error) {
@@ -245,6 +256,12 @@ bool lease_files_save(struct lease_files *files, const struct lease_file *file, 
         return false;
     note_lease(files, &file->lease);
     return true;
+}
+
+bool lease_files_undo(struct lease_files *files, uint32_t task_id, GError **error) {
+    g_autofree char *path = path_of(files, task_id);
+
+    return fs_remove_durable(path, error);
 }
 
 bool lease_files_remove(struct lease_files *files, const struct lease *lease, GError **error) {

@@ -40,12 +40,20 @@ GPtrArray *lease_files_load(struct lease_files *files, GError **error);
 /* May a lease that this node does not know yet be obeyed? KR_ERROR_REFUSED when a card has seen this epoch or a higher. */
 bool lease_files_epoch_check(const struct lease_files *files, const struct lease *lease, GError **error);
 
-/* Durable when it returned true. On failure the earlier content stands. */
+/* The highest epoch that this node has ever seen, 0: none. A host that has lost its memory must go on above it. */
+int64_t lease_files_max_epoch(const struct lease_files *files);
+
+/* Durable when it returned true. On failure the earlier content stands, or the new one does and may be gone after a power
+ * cut: whoever tells somebody that a lease was not taken calls lease_files_undo first. */
 bool lease_files_save(struct lease_files *files, const struct lease_file *file, GError **error);
 
 /* Notes that the task's container runs and has been found in order, so that a new life of the runner need not doubt it. Not
  * durable: containers do not outlive what would lose it. lease_files_load sets started_ms from it. */
 void lease_files_note_start(struct lease_files *files, uint32_t task_id, int64_t started_ms);
+
+/* Makes sure that no file stands for a lease whose saving failed; durable when it returned true. Notes no epoch: the lease
+ * was never obeyed. */
+bool lease_files_undo(struct lease_files *files, uint32_t task_id, GError **error);
 
 /* Notes the epochs, then removes the file; both durable. */
 bool lease_files_remove(struct lease_files *files, const struct lease *lease, GError **error);

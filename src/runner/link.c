@@ -32,6 +32,7 @@ struct link {
     bool is_up;
     GPtrArray *held; /* of json_t: what happened between hello and welcome, to be said then */
     bool is_down_logged;
+    bool has_rejoined; /* and no welcome since: a new credential has not helped, or not yet */
     int pause_ms;
     uv_timer_t timer; /* the pause, or the wait for welcome */
 };
@@ -144,6 +145,7 @@ static void on_joined(void *user, int status, const char *body, size_t len, cons
     } else if (!read_joined(link, body, len, &why)) {
         try_later(link, why->message);
     } else {
+        link->has_rejoined = true;
         log_info("node %s has joined cluster %s", link->node, link->cluster_id);
         dial(link);
     }
@@ -225,7 +227,7 @@ static void on_welcome(struct link *link, const json_t *message) {
     }
     uv_timer_stop(&link->timer);
     link->is_up = true;
-    link->is_down_logged = false;
+    link->is_down_logged = link->has_rejoined = false;
     link->pause_ms = MIN_PAUSE_MS;
     log_info("connected to %s, cluster %s", link->host_url, cluster_id);
     link->handlers.on_welcome(link->user, cluster_id, heartbeat_ms);
@@ -285,6 +287,11 @@ static void on_dialled(void *user, struct ws *ws, const GError *error) {
 
     link->dial = NULL;
     if (g_error_matches(error, KR_ERROR, KR_ERROR_UNAUTHORIZED)) {
+        if (link->has_rejoined) { /* each join is a heavy request: one a pause, not one after the other */
+            link->has_rejoined = false;
+            try_later(link, error->message);
+            return;
+        }
         log_warning("%s: joining anew with the join token", error->message);
         join(link);
     } else if (error) {

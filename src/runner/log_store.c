@@ -39,7 +39,8 @@ struct log_writer {
     enum engine_stream stream;
     bool is_skipped;
     int64_t entry_ns, entry_len, entry_dropped; /* len of the file before and bytes dropped of it */
-    int write_errno;                            /* of the first write that failed */
+    bool is_blind;   /* where we are cannot be read: the files are left alone, everything is dropped */
+    int write_errno; /* of the first write that failed */
 };
 
 static const char *const suffixes[] = {"stdout", "stderr"};
@@ -68,7 +69,10 @@ void log_store_free(struct log_store *store) {
 
 /* ---- how far we are ---- */
 
-static bool read_pos(struct log_writer *w) {
+enum outcome { IS_SO = 1, IS_NOT_SO, IS_UNKNOWN };
+
+/* Is there a position of this epoch? */
+static enum outcome read_pos(struct log_writer *w) {
     struct stream_state *a = &w->streams[0], *b = &w->streams[1];
     char text[POS_BYTES + 1] = "";
     ssize_t n = pread(w->pos_fd, text, POS_BYTES, 0);
@@ -80,7 +84,9 @@ static bool read_pos(struct log_writer *w) {
                                  &epoch, &a->last_ns, &a->last_count, &a->len, &a->dropped, &b->last_ns, &b->last_count,
                                  &b->len, &b->dropped);
 
-    return fields == 9 && epoch == w->epoch && a->len >= 0 && b->len >= 0;
+    if (n < 0)
+        return IS_UNKNOWN;
+    return fields == 9 && epoch == w->epoch && a->len >= 0 && b->len >= 0 ? IS_SO : IS_NOT_SO;
 }
 
 /* In place and of fixed width: a process that dies leaves the old or the new. */
@@ -97,14 +103,16 @@ static void write_pos(struct log_writer *w) {
         log_debug("cannot write down the position of task %u's output: %s", w->task_id, g_strerror(errno));
 }
 
-/* Cuts the file back to what was written down; false when it is shorter than that. */
-static bool cut_back(struct log_writer *w, int index) {
+/* Cuts the file back to what was written down; not so when it is shorter than that. */
+static enum outcome cut_back(struct log_writer *w, int index) {
     g_autofree char *path = path_of(w->store, w->task_id, suffixes[index]);
     struct stat status;
 
     if (stat(path, &status) < 0)
-        return w->streams[index].len == 0;
-    return status.st_size >= w->streams[index].len && truncate(path, w->streams[index].len) == 0;
+        return errno != ENOENT ? IS_UNKNOWN : w->streams[index].len == 0 ? IS_SO : IS_NOT_SO;
+    if (status.st_size < w->streams[index].len)
+        return IS_NOT_SO;
+    return truncate(path, w->streams[index].len) == 0 ? IS_SO : IS_UNKNOWN;
 }
 
 static void start_over(struct log_writer *w) {
@@ -116,19 +124,42 @@ static void start_over(struct log_writer *w) {
     write_pos(w);
 }
 
+static enum outcome take_up(struct log_writer *w) {
+    enum outcome outcome = read_pos(w);
+
+    for (int i = 0; i < 2 && outcome == IS_SO; i++)
+        outcome = cut_back(w, i);
+    return outcome;
+}
+
+/* Only what is known to be of no use is thrown away: too many open files, or a disk that fails for a moment, must not cost
+ * the output that is stored already. */
+static void find_position(struct log_writer *w) {
+    g_autofree char *path = path_of(w->store, w->task_id, "pos");
+    enum outcome outcome;
+
+    w->pos_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    errno = w->pos_fd < 0 ? errno : 0;
+    outcome = w->pos_fd < 0 ? IS_UNKNOWN : take_up(w);
+    w->is_blind = outcome == IS_UNKNOWN;
+    if (w->is_blind) {
+        w->write_errno = errno ? errno : EIO;
+        fd_cleanup(&w->pos_fd);
+        w->pos_fd = -1;
+        w->streams[0] = w->streams[1] = (struct stream_state){.fd = -1};
+    } else if (outcome == IS_NOT_SO) {
+        start_over(w);
+    }
+}
+
 struct log_writer *log_writer_open(struct log_store *store, uint32_t task_id, int64_t epoch) {
     struct log_writer *w = g_new0(struct log_writer, 1);
-    g_autofree char *path = path_of(store, task_id, "pos");
 
     w->store = store;
     w->task_id = task_id;
     w->epoch = epoch;
     w->streams[0].fd = w->streams[1].fd = -1;
-    w->pos_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (w->pos_fd < 0)
-        w->write_errno = errno;
-    if (w->pos_fd < 0 || !read_pos(w) || !cut_back(w, 0) || !cut_back(w, 1))
-        start_over(w);
+    find_position(w);
     return w;
 }
 
@@ -143,6 +174,10 @@ void log_writer_close(struct log_writer *w) {
 }
 
 int64_t log_writer_since_ns(struct log_writer *w) {
+    if (w->is_blind) {
+        find_position(w);
+        w->write_errno = w->is_blind ? w->write_errno : 0; /* what was dropped meanwhile comes again */
+    }
     for (int i = 0; i < 2; i++) {
         struct stream_state *s = &w->streams[i];
         s->is_replaying = s->last_ns > 0;
@@ -183,6 +218,8 @@ static size_t store_bytes(struct log_writer *w, struct stream_state *s, const ch
     g_autofree char *path = NULL;
     ssize_t n;
 
+    if (w->is_blind)
+        return 0;
     if (s->fd < 0) {
         path = path_of(w->store, w->task_id, suffixes[w->stream - 1]);
         s->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -219,6 +256,14 @@ void log_writer_entry_end(struct log_writer *w) {
 }
 
 void log_writer_batch(struct log_writer *w) { write_pos(w); }
+
+int64_t log_writer_position(const struct log_writer *w) {
+    int64_t position = 0;
+
+    for (int i = 0; i < 2; i++)
+        position += w->streams[i].len + w->streams[i].dropped;
+    return position;
+}
 
 static void add_note(struct log_writer *w, enum engine_stream stream, const char *text) {
     struct stream_state *s = &w->streams[stream - 1];

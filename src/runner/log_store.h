@@ -19,8 +19,9 @@ struct log_writer;
 struct log_store *log_store_new(const char *state_dir, int64_t max_bytes, GError **error);
 void log_store_free(struct log_store *store);
 
-/* Begins or, for the same epoch, goes on. An older epoch's output is dropped. Never NULL: when files cannot be made the
- * writer counts what it could not store. */
+/* Begins or, for the same epoch, goes on. An older epoch's output is dropped. Never NULL: when files cannot be made or the
+ * position cannot be read, the writer leaves them alone, counts what it could not store, and looks again at each
+ * log_writer_since_ns. */
 struct log_writer *log_writer_open(struct log_store *store, uint32_t task_id, int64_t epoch);
 /* Writes down how far we are and lets go. */
 void log_writer_close(struct log_writer *writer);
@@ -30,6 +31,8 @@ void log_writer_entry(struct log_writer *writer, enum engine_stream stream, int6
 void log_writer_bytes(struct log_writer *writer, const char *bytes, size_t len);
 void log_writer_entry_end(struct log_writer *writer);
 void log_writer_batch(struct log_writer *writer);
+/* Bytes taken over so far, dropped ones included: grows with what is new, not with a replay. */
+int64_t log_writer_position(const struct log_writer *writer);
 /* No more will come: adds the line that says what is missing, if something is. `lost` NULL, or why the end is missing. */
 void log_writer_finish(struct log_writer *writer, const char *lost);
 

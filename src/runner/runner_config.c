@@ -31,7 +31,8 @@ const struct config_key runner_config_keys[] = {
     {"pull_policy", CONFIG_CHOICE, "missing", 0, 0, "missing|never", "whether an image that is not here is fetched"},
     {"network", CONFIG_STRING, "bridge", 0, 0, NULL, "network of the containers: bridge, host, none or a name"},
     {"working_dir", CONFIG_PATH, "", 0, 0, NULL, "of the containers; empty: as the image says"},
-    {"allowed_mounts", CONFIG_LIST, "", 0, 0, NULL, "folders that tasks may mount (and all below); empty: none"},
+    {"allowed_mounts", CONFIG_LIST, "", 0, 0, NULL, "folders that tasks may mount (and all below); empty: none. The check and the mount are two steps: "
+     "whoever can replace a folder below by a link in between gets past it"},
     {"shm_bytes", CONFIG_BYTES, "8G", MIB, (int64_t)1 << 50, NULL, "upper limit of /dev/shm in a container"},
     {"memlock", CONFIG_STRING, "auto", 0, 0, NULL, "lockable memory: auto, unlimited, default or a size"},
     {"stop_grace_ms", CONFIG_INT, "10000", 0, HOUR_MS, NULL, "between SIGTERM and SIGKILL"},

@@ -58,7 +58,8 @@ static json_t *describe_json(struct runner *runner) {
 json_t *runner_hello(void *user) {
     struct runner *runner = user;
 
-    return json_pack("{s:o,s:o}", "node", describe_json(runner), "tasks", executor_truth_to_json(runner->executor));
+    return json_pack("{s:o,s:o,s:I}", "node", describe_json(runner), "tasks", executor_truth_to_json(runner->executor),
+                     "max_epoch", (json_int_t)lease_files_max_epoch(runner->leases));
 }
 
 static void send_heartbeat(struct runner *runner) {

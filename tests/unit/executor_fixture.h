@@ -163,7 +163,8 @@ static inline void begin(struct fixture *f) {
                                      .memlock = ENGINE_MEMLOCK_DEFAULT,
                                      .stop_grace_ms = f->grace_ms,
                                      .drain_timeout_ms = f->drain_ms,
-                                     .retry_ms = 5};
+                                     .retry_ms = 5,
+                                     .output_timeout_ms = 40};
     g_autoptr(GError) error = NULL;
 
     f->engine = engine_simulated_new(f->world);
@@ -342,4 +343,14 @@ static inline void ack_all_gone(struct fixture *f, uint32_t task_id) {
     g_assert_cmpint(sim_world_count(f->world), ==, 0);
     for (int i = 0; i < N_CARDS; i++)
         g_assert_false(f->cards[i].leased);
+}
+
+/* No file of ours can grow: as good as a full disk, without one. */
+static inline void set_file_limit(rlim_t bytes) {
+    struct rlimit limit;
+
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
 }

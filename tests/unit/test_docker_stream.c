@@ -40,10 +40,12 @@ static GByteArray *sample(void) {
     frame(out, 1, "1970-01-01T00:00:01.000000002Z hello\n", 37);
     frame(out, 2, "1970-01-01T00:00:02Z \0\xff\n", 24);
     frame(out, 1, "1970-01-01T01:00:03.5+01:00 ", 28);
+    frame(out, 3, "Error grabbing logs: bad entry\n", 31);
     frame(out, 0, "1970-01-01T00:00:04Z x", 22);
     return out;
 }
-static const char sample_text[] = "1@1000000002:hello\n;2@2000000000:\0\xff\n;1@3500000000:;1@4000000000:x;";
+static const char sample_text[] = "1@1000000002:hello\n;2@2000000000:\0\xff\n;1@3500000000:;2@3500000000:Error "
+                                  "grabbing logs: bad entry\n;1@4000000000:x;";
 
 /* However the bytes are cut, the same comes out. */
 static void test_every_cut(void) {
@@ -67,7 +69,7 @@ static void test_cut_is_noticed(void) {
 
     for (guint len = 1; len < bytes->len; len++) {
         struct seen seen;
-        bool is_border = len == 45 || len == 45 + 32 || len == 45 + 32 + 36;
+        bool is_border = len == 45 || len == 45 + 32 || len == 45 + 32 + 36 || len == 45 + 32 + 36 + 39;
         seen_init(&seen);
         g_assert_true(docker_stream_feed(&seen.stream, (const char *)bytes->data, len));
         g_assert_cmpint(docker_stream_is_between(&seen.stream), ==, is_border);
@@ -88,7 +90,8 @@ static void check_broken(int stream, const char *payload) {
 }
 
 static void test_malformed(void) {
-    check_broken(3, "1970-01-01T00:00:01Z x");
+    check_broken(4, "1970-01-01T00:00:01Z x");
+    check_broken(3, "");
     check_broken('{', "\"message\":\"no\"}");
     check_broken(1, "");
     check_broken(1, "no time stamp at all");

@@ -409,16 +409,6 @@ static void test_short_drain(struct fixture *f, gconstpointer data) {
 
 /* ---- disks ---- */
 
-/* No file of ours can grow: as good as a full disk, without one. */
-static void set_file_limit(rlim_t bytes) {
-    struct rlimit limit;
-
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &limit);
-}
-
 static void test_disk_full_start(struct fixture *f, gconstpointer data) {
     set_file_limit(16);
     start(f, 1, "0", "sim");

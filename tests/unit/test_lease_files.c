@@ -155,6 +155,7 @@ static void test_epochs(struct fixture *f, gconstpointer data) {
     g_autoptr(GPtrArray) list = NULL;
 
     g_assert_true(epoch_ok(f, "GPU-1", 1));
+    g_assert_cmpint(lease_files_max_epoch(f->files), ==, 0);
     save(f, &file);
     g_assert_false(epoch_ok(f, "GPU-1", 10));
     reopen(f);
@@ -166,6 +167,7 @@ static void test_epochs(struct fixture *f, gconstpointer data) {
     reopen(f);
     g_assert_false(epoch_ok(f, "GPU-1", 10));
     g_assert_true(epoch_ok(f, "GPU-1", 11));
+    g_assert_cmpint(lease_files_max_epoch(f->files), ==, 10); /* of what is no lease any more, too */
     lease_file_clear(&file);
 }
 

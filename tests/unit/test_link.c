@@ -24,6 +24,7 @@ struct fixture {
     struct ws *ws;
     int joins, connects, hellos;
     const char *credential; /* that it accepts */
+    bool forgets;           /* takes no credential, not even one it has just given */
     const char *refuse;     /* reason, or NULL */
     bool is_mute;           /* never answers a hello */
     GString *heard;         /* messages after hello */
@@ -84,7 +85,7 @@ static void handle_connect(struct http_exchange *x, void *app) {
     g_autoptr(GError) error = NULL;
 
     f->connects++;
-    if (g_strcmp0(header, wanted) != 0) {
+    if (f->forgets || g_strcmp0(header, wanted) != 0) {
         kr_fail(&error, UNAUTHORIZED, "the credential is not known here");
         http_reply_error(x, error, NULL);
         return;
@@ -287,6 +288,18 @@ static void test_rejoin(struct fixture *f, gconstpointer data) {
     g_assert_cmpstr(f->credential, ==, "cred-2");
 }
 
+/* A host that gives credentials and takes none is not asked without pause. */
+static void test_rejoin_in_vain(struct fixture *f, gconstpointer data) {
+    f->forgets = true;
+    open_link(f);
+    spin(f, 1500);
+    g_assert_cmpint(f->joins, >=, 1);
+    g_assert_cmpint(f->joins, <=, 4);
+    g_assert_cmpint(f->connects, <=, 8);
+    f->forgets = false;
+    WAIT(f, f->welcomes == 1);
+}
+
 static void test_host_away(struct fixture *f, gconstpointer data) {
     close_host(f);
     open_link(f);
@@ -390,6 +403,7 @@ int main(int argc, char **argv) {
     ADD("wrong-token", test_wrong_token);
     ADD("no-token", test_no_token);
     ADD("join-anew", test_rejoin);
+    ADD("join-in-vain", test_rejoin_in_vain);
     ADD("host-away", test_host_away);
     ADD("messages", test_messages);
     ADD("between-hello-and-welcome", test_between_hello_and_welcome);

@@ -212,6 +212,32 @@ static void test_prune(struct fixture *f, gconstpointer data) {
     g_assert_false(log_store_knows(f->store, 7));
 }
 
+/* Too many open files for a moment: what is stored stays, and the next look goes on from there. */
+static void test_failed_open(struct fixture *f, gconstpointer data) {
+    struct rlimit limit, none;
+
+    entry(f, ENGINE_STDOUT, 10, "one\n");
+    entry(f, ENGINE_STDERR, 11, "two\n");
+    log_writer_close(f->w);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = limit;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_NOFILE, &none);
+    f->w = log_writer_open(f->store, 7, 70);
+    g_assert_cmpint(log_writer_since_ns(f->w), ==, 0);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    entry(f, ENGINE_STDOUT, 12, "three\n"); /* before the next look: dropped */
+    check(f, "one\n", "two\n");
+    log_writer_finish(f->w, "why");
+    check(f, "one\n", "two\n");
+    g_assert_cmpint(log_writer_since_ns(f->w), ==, 10);
+    entry(f, ENGINE_STDOUT, 10, "one\n");
+    entry(f, ENGINE_STDERR, 11, "two\n");
+    entry(f, ENGINE_STDOUT, 12, "three\n");
+    log_writer_finish(f->w, NULL);
+    check(f, "one\nthree\n", "two\n");
+}
+
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, function) g_test_add("/runner/log-store/" path, struct fixture, NULL, set_up, function, tear_down)
@@ -221,6 +247,7 @@ int main(int argc, char **argv) {
     ADD("another-epoch-starts-over", test_other_epoch);
     ADD("limit", test_limit);
     ADD("end-missing", test_lost);
+    ADD("failed-open-deletes-nothing", test_failed_open);
     ADD("disk-full", test_disk_full);
     ADD("prune", test_prune);
     return g_test_run();
