@@ -31,7 +31,7 @@ demo: ## a whole cluster on this machine, from submit to release (KEEP=1 leaves 
 	$(MAKE) build
 	KEEP=$(KEEP) tools/demo.sh
 demo-stop: ## stop what `make demo KEEP=1` left running
-	tools/demo.sh --stop
+	tools/demo.sh stop
 
 test: test-deps ## every suite; ends with: N passed, N failed, N skipped
 	$(MAKE) test-build

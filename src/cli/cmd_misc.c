@@ -15,7 +15,7 @@ static void print_settings(const char *daemon, const json_t *settings) {
     static const struct table_column columns[] = {{"SETTING", TABLE_LEFT, 0, false},
                                                   {"VALUE", TABLE_LEFT, 32, false},
                                                   {"FROM", TABLE_LEFT, 36, false},
-                                                  {"MEANING", TABLE_LEFT, 0, true},
+                                                  {"MEANING", TABLE_LEFT, 44, false, true},
                                                   {NULL, TABLE_LEFT, 0, false}};
     struct table *table = table_new(columns, true);
     const json_t *row;

@@ -37,8 +37,14 @@ struct table *table_new(const struct table_column *columns, bool has_headings) {
         scols_table_set_termwidth(table->scols, WIDTH_WITHOUT_TERMINAL);
     }
     for (; columns->heading; columns++) {
-        int flags = (columns->align == TABLE_RIGHT ? SCOLS_FL_RIGHT : 0) | (columns->may_shrink ? SCOLS_FL_TRUNC : 0);
-        must(scols_table_new_column(table->scols, columns->heading, 0, flags));
+        int flags = (columns->align == TABLE_RIGHT ? SCOLS_FL_RIGHT : 0) | (columns->may_shrink ? SCOLS_FL_TRUNC : 0) |
+                    (columns->wraps ? SCOLS_FL_WRAP : 0);
+        struct libscols_column *made = scols_table_new_column(table->scols, columns->heading, 0, flags);
+        must(made);
+        if (columns->wraps) {
+            scols_column_set_safechars(made, "\n");
+            scols_column_set_wrapfunc(made, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, NULL);
+        }
     }
     return table;
 }
@@ -56,16 +62,33 @@ void table_row(struct table *table) {
     table->cell = 0;
 }
 
-void table_cell(struct table *table, const char *text) {
-    g_autofree char *clean = cli_clean(text && text[0] ? text : "-");
-    int max_chars = table->columns[table->cell].max_chars;
+static char *cut(const char *text, int max_chars) {
+    g_autofree char *head = g_utf8_substring(text, 0, max_chars - 1);
 
-    if (max_chars > 0 && g_utf8_strlen(clean, -1) > max_chars) {
-        g_autofree char *head = g_utf8_substring(clean, 0, max_chars - 1);
-        g_free(clean);
-        clean = g_strconcat(head, "…", NULL);
+    return g_strconcat(head, "…", NULL);
+}
+
+static char *wrap(const char *text, int max_chars) {
+    g_auto(GStrv) words = g_strsplit(text, " ", -1);
+    GString *wrapped = g_string_new(NULL);
+    int column = 0;
+
+    for (char **word = words; *word; word++) {
+        int width = (int)g_utf8_strlen(*word, -1);
+        bool breaks = column > 0 && column + 1 + width > max_chars;
+        g_string_append_printf(wrapped, "%s%s", breaks ? "\n" : column > 0 ? " " : "", *word);
+        column = breaks || column == 0 ? width : column + 1 + width;
     }
-    must(scols_line_set_data(table->line, table->cell++, clean) == 0);
+    return g_string_free(wrapped, FALSE);
+}
+
+void table_cell(struct table *table, const char *text) {
+    g_autofree char *clean = cli_clean(text && text[0] ? text : "-"), *fitted = NULL;
+    const struct table_column *column = &table->columns[table->cell];
+
+    if (column->max_chars > 0 && g_utf8_strlen(clean, -1) > column->max_chars)
+        fitted = column->wraps ? wrap(clean, column->max_chars) : cut(clean, column->max_chars);
+    must(scols_line_set_data(table->line, table->cell++, fitted ? fitted : clean) == 0);
 }
 
 void table_cellf(struct table *table, const char *format, ...) {

@@ -14,6 +14,7 @@ struct table_column {
     enum table_align align;
     int max_chars;   /* longer texts are cut; 0: no limit */
     bool may_shrink; /* is cut further when the table is too wide; for one column, the last */
+    bool wraps;      /* goes on below, at max_chars, between words, instead of being cut */
 };
 
 /* No headings are printed when `has_headings` is false (lists of facts, which are never cut). */
