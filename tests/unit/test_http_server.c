@@ -38,7 +38,12 @@ static void handle_echo(struct http_exchange *x, void *app) {
     http_reply_bytes(x, 200, "text/plain", body, len);
 }
 
-static void handle_hold(struct http_exchange *x, void *app) { ((struct bed *)app)->held = x; }
+static void handle_hold(struct http_exchange *x, void *app) {
+    struct bed *bed = app;
+
+    bed->held = x;
+    uv_stop(&bed->loop);
+}
 
 static void handle_param(struct http_exchange *x, void *app) {
     (void)app;
@@ -57,7 +62,12 @@ static void on_drain(void *user) {
     http_stream_write(bed->stream, piece, 100000);
 }
 
-static void on_gone(void *user) { ((struct bed *)user)->is_gone = true; }
+static void on_gone(void *user) {
+    struct bed *bed = user;
+
+    bed->is_gone = true;
+    uv_stop(&bed->loop);
+}
 
 static void handle_stream(struct http_exchange *x, void *app) {
     struct bed *bed = app;
@@ -151,6 +161,7 @@ static void bed_free(struct bed *bed) {
 static void on_done(void *user, int status, const char *body, size_t len, const GError *error) {
     struct bed *bed = user;
 
+    uv_stop(&bed->loop); /* or a turn that timers have answered would wait on */
     bed->is_done = true;
     bed->status = status;
     g_free(bed->body);
@@ -294,6 +305,7 @@ static void on_client_text(void *user, const char *text, size_t len) {
 static void on_client_close(void *user, const char *reason) {
     struct bed *bed = user;
 
+    uv_stop(&bed->loop);
     bed->close_reason = g_strdup(reason);
     g_test_message("client side: %s", reason);
     ws_free(g_steal_pointer(&bed->client_ws));
@@ -303,6 +315,7 @@ static void on_dialled(void *user, struct ws *ws, const GError *error) {
     static const struct ws_handlers handlers = {.on_text = on_client_text, .on_close = on_client_close};
     struct bed *bed = user;
 
+    uv_stop(&bed->loop);
     bed->is_done = true;
     g_free(bed->error);
     bed->error = g_strdup(error ? error->message : NULL);
