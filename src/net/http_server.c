@@ -408,12 +408,20 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 /* ---- WebSocket ---- */
 
 struct upgrade {
-    uv_loop_t *loop;
+    struct http_server *server;
+    struct MHD_UpgradeResponseHandle *urh;
     void (*on_ready)(void *user, struct ws *ws);
     void *user;
 };
 
-static void release_upgraded(void *urh) { MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE); }
+/* MHD closes the socket itself, on its next turn; without a kick that may be long in coming. */
+static void release_upgraded(void *arg) {
+    struct upgrade *upgrade = arg;
+
+    MHD_upgrade_action(upgrade->urh, MHD_UPGRADE_ACTION_CLOSE);
+    kick(upgrade->server);
+    g_free(upgrade);
+}
 
 /* The handlers are set by on_ready, before the loop turns. */
 static void on_upgraded(void *cls, struct MHD_Connection *connection, void *req_cls, const char *extra,
@@ -423,9 +431,9 @@ static void on_upgraded(void *cls, struct MHD_Connection *connection, void *req_
 
     (void)connection;
     (void)req_cls;
-    upgrade->on_ready(upgrade->user,
-                      ws_new_server(upgrade->loop, fd, extra, extra_size, &none, NULL, release_upgraded, urh));
-    g_free(upgrade);
+    upgrade->urh = urh;
+    upgrade->on_ready(upgrade->user, ws_new_server(upgrade->server->loop, fd, extra, extra_size, &none, NULL,
+                                                   release_upgraded, upgrade));
 }
 
 void http_upgrade(struct http_exchange *x, const char *subprotocol, void (*on_ready)(void *user, struct ws *ws),
@@ -445,7 +453,7 @@ void http_upgrade(struct http_exchange *x, const char *subprotocol, void (*on_re
         return;
     }
     upgrade = g_new0(struct upgrade, 1);
-    *upgrade = (struct upgrade){.loop = x->server->loop, .on_ready = on_ready, .user = user};
+    *upgrade = (struct upgrade){.server = x->server, .on_ready = on_ready, .user = user};
     response = MHD_create_response_for_upgrade(on_upgraded, upgrade);
     MHD_add_response_header(response, MHD_HTTP_HEADER_UPGRADE, "websocket");
     MHD_add_response_header(response, MHD_HTTP_HEADER_SEC_WEBSOCKET_ACCEPT, accept);

@@ -70,7 +70,7 @@ size_t http_stream_queued_bytes(const struct http_stream *stream);
 /* complete: the body is whole. Otherwise the connection is cut so that the client can tell. */
 void http_stream_end(struct http_stream *stream, bool complete);
 
-/* 101 and a WebSocket. `on_ready` gets it once the answer is out. A request that is no WebSocket handshake is answered
+/* 101 and a WebSocket, which must be freed before the server. `on_ready` gets it once the answer is out. A request that is no WebSocket handshake is answered
  * with 400 here, and on_ready is called with NULL. */
 void http_upgrade(struct http_exchange *x, const char *subprotocol, void (*on_ready)(void *user, struct ws *ws),
                   void *user);
