@@ -23,6 +23,15 @@ static const char *level_name(enum log_level level) {
     return "?";
 }
 
+enum log_level log_level_from_str(const char *text) {
+    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_DEBUG};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(levels); i++)
+        if (g_strcmp0(text, level_name(levels[i])) == 0)
+            return levels[i];
+    return LOG_LEVEL_INFO;
+}
+
 void log_at(enum log_level level, const char *format, ...) {
     g_autofree char *text = NULL;
     char when[CLOCK_TEXT_BYTES];

@@ -7,6 +7,9 @@
 
 enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
 
+/* "error", "warning", "info", "debug"; INFO for anything else (the settings' table lets nothing else through). */
+enum log_level log_level_from_str(const char *text);
+
 /* Call once at start, from main. Messages above max_level are dropped. Default without a call: INFO. */
 void log_init(enum log_level max_level);
 

@@ -218,6 +218,7 @@ int host_main(const struct config *config) {
     struct host host = {.config = config};
     g_autoptr(GError) error = NULL;
 
+    log_init(log_level_from_str(config_str(config, "log_level")));
     signal(SIGPIPE, SIG_IGN);
     if (sodium_init() < 0)
         g_error("libsodium cannot be initialised");

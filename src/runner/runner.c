@@ -263,20 +263,6 @@ static void stop(struct runner *runner) {
     g_free(runner->node);
 }
 
-static void init_log(const struct config *config) {
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } row[] = {{"error", LOG_LEVEL_ERROR},
-               {"warning", LOG_LEVEL_WARNING},
-               {"info", LOG_LEVEL_INFO},
-               {"debug", LOG_LEVEL_DEBUG}};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(row); i++)
-        if (strcmp(row[i].name, config_str(config, "log_level")) == 0)
-            log_init(row[i].level);
-}
-
 int runner_main(const struct config *config) {
     struct runner runner = {.config = config, .lock_fd = -1, .is_disk_ok = true};
     g_autoptr(GError) error = NULL;
@@ -284,7 +270,7 @@ int runner_main(const struct config *config) {
     mallopt(M_ARENA_MAX, 1); /* a few threads for short work need no heap of their own */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    init_log(config);
+    log_init(log_level_from_str(config_str(config, "log_level")));
     uv_loop_init(&runner.loop);
     init_handles(&runner);
     if (start(&runner, &error)) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/units.h"
 
 static void test_errors(void) {
@@ -66,6 +67,13 @@ static void test_json_reader(void) {
     g_assert_false(jr_done(&r));
     g_assert_nonnull(strstr(error->message, "\"n\" is 7"));
     json_decref(json);
+}
+
+static void test_log_levels(void) {
+    g_assert_cmpint(log_level_from_str("error"), ==, LOG_LEVEL_ERROR);
+    g_assert_cmpint(log_level_from_str("warning"), ==, LOG_LEVEL_WARNING);
+    g_assert_cmpint(log_level_from_str("info"), ==, LOG_LEVEL_INFO);
+    g_assert_cmpint(log_level_from_str("debug"), ==, LOG_LEVEL_DEBUG);
 }
 
 static void test_units(void) {
@@ -166,6 +174,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/base/errors", test_errors);
     g_test_add_func("/base/json-limits", test_json_limits);
     g_test_add_func("/base/json-reader", test_json_reader);
+    g_test_add_func("/base/log-levels", test_log_levels);
     g_test_add_func("/base/units", test_units);
     g_test_add_func("/base/durable-files", test_durable);
     g_test_add_func("/base/config", test_config);
