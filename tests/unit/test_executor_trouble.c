@@ -114,7 +114,7 @@ static void test_slow_output(struct fixture *f, gconstpointer data) {
 
 /* One refusal is not the end of following. */
 static void test_refused_once(struct fixture *f, gconstpointer data) {
-    g_autofree char *name = name_of(1), *out = NULL;
+    g_autofree char *out = NULL;
 
     sim_world_refuse(f->world, "logs", 1, KR_ERROR_REFUSED);
     start(f, 1, "0", "sim run=100000 out=x");
