@@ -5,8 +5,9 @@
 #include "base/json.h"
 
 static const char *const condition_names[GPU_CONDITION_COUNT_] = {
-    [GPU_CONDITION_UNSET] = "unset",     [GPU_CONDITION_OK] = "ok",       [GPU_CONDITION_FOREIGN] = "foreign",
-    [GPU_CONDITION_UNKNOWN] = "unknown", [GPU_CONDITION_FAULT] = "fault", [GPU_CONDITION_VFIO] = "vfio",
+    [GPU_CONDITION_UNSET] = "unset",         [GPU_CONDITION_OK] = "ok",           [GPU_CONDITION_FOREIGN] = "foreign",
+    [GPU_CONDITION_UNKNOWN] = "unknown",     [GPU_CONDITION_FAULT] = "fault",     [GPU_CONDITION_VFIO] = "vfio",
+    [GPU_CONDITION_SWITCHING] = "switching", [GPU_CONDITION_REMOVED] = "removed",
 };
 
 const char *gpu_condition_to_str(enum gpu_condition condition) {
@@ -77,6 +78,8 @@ json_t *gpu_to_json(const struct gpu *gpu) {
     json_object_set_new(json, "pci_address", json_string(gpu->pci));
     json_object_set_new(json, "name", json_string(gpu->name));
     json_object_set_new(json, "condition", json_string(gpu_condition_to_str(gpu->condition)));
+    if (gpu->proof.facts)
+        json_object_set_new(json, "proof", proof_to_json(&gpu->proof));
     if (gpu->reason)
         json_object_set_new(json, "reason", json_string(gpu->reason));
     for (size_t i = 0; i < G_N_ELEMENTS(figure_names); i++)
@@ -97,6 +100,8 @@ struct gpu *gpu_from_json(const json_t *json, GError **error) {
     if (gpu->condition == GPU_CONDITION_UNSET)
         jr_fail(&r, "\"condition\" has a value that is not known here");
     gpu->reason = g_strdup(jr_str_opt(&r, "reason", GPU_REASON_MAX_BYTES, NULL));
+    if (!r.failed && !proof_from_json(json_object_get(json, "proof"), &gpu->proof, r.error))
+        r.failed = true;
     for (size_t i = 0; i < G_N_ELEMENTS(figure_names); i++)
         if (json_object_get(json, figure_names[i]))
             figure_set(gpu, i, jr_int(&r, figure_names[i], i < 2 ? 0 : G_MININT, i < 2 ? G_MAXINT64 : G_MAXINT));

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/proof.h"
+
 enum {
     GPU_UUID_MAX_BYTES = 79, /* NVML_DEVICE_UUID_V2_BUFFER_SIZE is 96; real ones have 40 */
     GPU_PCI_BYTES = 17,      /* "0000:41:00.0", domain up to 8 digits, NUL included */
@@ -20,10 +22,12 @@ enum {
 enum gpu_condition {
     GPU_CONDITION_UNSET = 0,
     GPU_CONDITION_OK,
-    GPU_CONDITION_FOREIGN, /* a process outside our leases uses it, `reason` names it */
-    GPU_CONDITION_UNKNOWN, /* the driver or NVML does not answer for it: unknown is not free (R3) */
-    GPU_CONDITION_FAULT,   /* the card reported a fault or is gone from the bus */
-    GPU_CONDITION_VFIO,    /* bound to vfio-pci */
+    GPU_CONDITION_FOREIGN,   /* a process outside our leases uses it, `reason` names it */
+    GPU_CONDITION_UNKNOWN,   /* the driver or NVML does not answer for it: unknown is not free (R3) */
+    GPU_CONDITION_FAULT,     /* the card reported a fault or is gone from the bus */
+    GPU_CONDITION_VFIO,      /* bound to vfio-pci */
+    GPU_CONDITION_SWITCHING, /* on its way to or from vfio-pci */
+    GPU_CONDITION_REMOVED,   /* remembered, and not on the bus any more */
     GPU_CONDITION_COUNT_
 };
 const char *gpu_condition_to_str(enum gpu_condition condition); /* static; "unset" for 0 */
@@ -46,7 +50,8 @@ struct gpu {
     char pci[GPU_PCI_BYTES];
     char name[GPU_NAME_MAX_BYTES + 1];
     enum gpu_condition condition;
-    char *reason; /* owned; why the condition is not OK, else NULL */
+    char *reason;       /* owned; why the condition is not OK, else NULL */
+    struct proof proof; /* of being at rest, by the last looks; empty while a lease of ours holds the card */
     unsigned valid;
     int numa_node;
     int minor; /* N of /dev/nvidiaN */

@@ -20,9 +20,10 @@ json_t *lease_to_json(const struct lease *lease) {
 
     for (size_t i = 0; i < lease->n_gpus; i++)
         json_array_append_new(gpus, json_pack("{s:i,s:s}", "index", lease->gpus[i].index, "uuid", lease->gpus[i].uuid));
-    return json_pack("{s:I,s:I,s:s,s:o,s:i,s:I,s:i,s:I}", "task_id", (json_int_t)lease->task_id, "epoch",
-                     (json_int_t)lease->epoch, "node", lease->node, "gpus", gpus, "cores", lease->cores, "memory_bytes",
-                     (json_int_t)lease->mem_bytes, "numa", lease->numa, "granted_ms", (json_int_t)lease->granted_ms);
+    return json_pack("{s:I,s:I,s:s,s:s,s:o,s:i,s:I,s:i,s:I}", "task_id", (json_int_t)lease->task_id, "epoch",
+                     (json_int_t)lease->epoch, "node", lease->node, "boot_id", lease->boot_id, "gpus", gpus, "cores",
+                     lease->cores, "memory_bytes", (json_int_t)lease->mem_bytes, "numa", lease->numa, "granted_ms",
+                     (json_int_t)lease->granted_ms);
 }
 
 static void read_gpus(struct json_reader *r, struct lease *lease) {
@@ -51,6 +52,7 @@ bool lease_from_json(const json_t *json, struct lease *ret_lease, GError **error
     lease.task_id = (uint32_t)jr_int(&r, "task_id", 1, G_MAXUINT32);
     lease.epoch = jr_int(&r, "epoch", 1, G_MAXINT64);
     g_strlcpy(lease.node, jr_str(&r, "node", NODE_NAME_MAX_BYTES), sizeof lease.node);
+    g_strlcpy(lease.boot_id, jr_str_opt(&r, "boot_id", BOOT_ID_MAX_BYTES, ""), sizeof lease.boot_id);
     read_gpus(&r, &lease);
     lease.cores = (int)jr_int(&r, "cores", 0, G_MAXINT);
     lease.mem_bytes = jr_int(&r, "memory_bytes", 0, G_MAXINT64);

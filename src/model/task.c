@@ -7,7 +7,7 @@
 static const char *const state_names[TASK_STATE_COUNT_] = {
     [TASK_UNSET] = "unset",     [TASK_PENDING] = "pending",   [TASK_STARTING] = "starting",
     [TASK_RUNNING] = "running", [TASK_STOPPING] = "stopping", [TASK_COMPLETED] = "completed",
-    [TASK_FAILED] = "failed",   [TASK_KILLED] = "killed",
+    [TASK_FAILED] = "failed",   [TASK_KILLED] = "killed",     [TASK_PAUSED] = "paused",
 };
 
 const char *task_state_to_str(enum task_state state) { return state_names[state < TASK_STATE_COUNT_ ? state : 0]; }
@@ -186,6 +186,8 @@ json_t *task_to_json(const struct task *task, const char *shown_state) {
     set_text(json, "holding", task->holding);
     if (task->kill_requested)
         json_object_set_new(json, "kill_requested", json_true());
+    if (task->pause_requested)
+        json_object_set_new(json, "pause_requested", json_true());
     if (task->has_exit_code)
         json_object_set_new(json, "exit_code", json_integer(task->exit_code));
     if (task->oom)
@@ -228,6 +230,8 @@ json_t *task_report_to_json(const struct task_report *report) {
     set_time(json, "started_ms", report->started_ms);
     set_time(json, "finished_ms", report->finished_ms);
     json_object_set_new(json, "released", json_boolean(report->released));
+    if (report->released)
+        json_object_set_new(json, "proof", proof_to_json(&report->proof));
     set_text(json, "holding", report->holding);
     return json;
 }
@@ -256,6 +260,8 @@ bool task_report_from_json(const json_t *json, struct task_report *ret_report, G
     report.started_ms = jr_int_opt(&r, "started_ms", 0, G_MAXINT64, 0);
     report.finished_ms = jr_int_opt(&r, "finished_ms", 0, G_MAXINT64, 0);
     report.released = jr_bool_opt(&r, "released", false);
+    if (!r.failed && !proof_from_json(json_object_get(json, "proof"), &report.proof, r.error))
+        r.failed = true;
     report.reason = bounded_text(jr_str_opt(&r, "reason", 64 * 1024, NULL));
     report.holding = bounded_text(jr_str_opt(&r, "holding", 64 * 1024, NULL));
     if (!jr_done(&r)) {

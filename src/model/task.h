@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "model/lease.h"
+#include "model/proof.h"
 
 /* States and the edges between them are core/task_state.h's. "lost" is not a state: it is how a task is shown while
  * its node is silent (R3: silence changes what is displayed, never who holds what). */
@@ -20,6 +21,7 @@ enum task_state {
     TASK_COMPLETED, /* ended with exit code 0 */
     TASK_FAILED,    /* ended with another code, or never ran; `reason` says why */
     TASK_KILLED,    /* ended because somebody asked for it */
+    TASK_PAUSED, /* frozen on request: its processes exist and hold their GPUs (K1); last, as the store keeps numbers */
     TASK_STATE_COUNT_
 };
 const char *task_state_to_str(enum task_state state); /* static; "unset" for 0 */
@@ -66,6 +68,7 @@ struct task {
     char *holding;    /* why an ended task still holds its lease, else NULL */
     enum task_state state;
     bool kill_requested;
+    bool pause_requested; /* a wish that stands until resume */
     bool has_exit_code;
     int exit_code;
     bool oom; /* the engine's own word, not guessed from 137 */
@@ -89,8 +92,9 @@ struct task_report {
     bool oom;
     char *reason;
     int64_t started_ms, finished_ms;
-    bool released; /* the evidence of R2 is complete: nothing of the task is on its cards */
-    char *holding; /* what is still there when not */
+    bool released;      /* the evidence of R2 is complete: nothing of the task is on its cards */
+    struct proof proof; /* with released: what was seen; on every card of the lease */
+    char *holding;      /* what is still there when not */
 };
 
 void task_report_clear(struct task_report *report);

@@ -4,15 +4,19 @@
  * docs/protocol.md tells the whole story; here are the names, once. Every message is an object with "type". */
 
 /* runner -> host */
-#define WIRE_HELLO "hello" /* first message: protocol, version, node{}, tasks[] of reports: the node's full truth */
+#define WIRE_HELLO "hello"         /* first message: protocol, version, node{}, tasks[]: the node's full truth */
 #define WIRE_HEARTBEAT "heartbeat" /* node{} as in hello */
 #define WIRE_REPORT "report"       /* task{}: one task_report; repeated until acknowledged when final */
 #define WIRE_LOG_END "log_end"     /* stream, error?: no more bytes of this log stream */
 /* host -> runner */
-#define WIRE_WELCOME "welcome"       /* cluster_id, heartbeat_ms: hello was accepted */
-#define WIRE_REFUSED "refused"       /* reason: hello was not accepted; the host closes */
-#define WIRE_START "start"           /* lease{}, spec{}: hold this lease, run this task */
-#define WIRE_STOP "stop"             /* task_id, epoch: end it; answered by reports (state unset if unknown) */
+#define WIRE_WELCOME "welcome" /* cluster_id, heartbeat_ms: hello was accepted */
+#define WIRE_REFUSED "refused" /* reason: hello was not accepted; the host closes */
+#define WIRE_START "start"     /* lease{}, spec{}: hold this lease, run this task */
+#define WIRE_STOP "stop"       /* task_id, epoch: end it; answered by reports (state unset if unknown) */
+#define WIRE_PAUSE "pause"     /* task_id, epoch: freeze it; answered by reports */
+#define WIRE_RESUME "resume"   /* task_id, epoch: let it go on */
+#define WIRE_FORGET \
+    "forget" /* task_id, epoch: an operator releases the lease without proof; nothing is forgotten of which a container exists */
 #define WIRE_ACK "ack"               /* task_id, epoch: a final, released report is durable; the runner may forget it */
 #define WIRE_LOG_OPEN "log_open"     /* stream, task_id, which ("stdout"|"stderr"), offset, follow */
 #define WIRE_LOG_CREDIT "log_credit" /* stream, bytes: the reader can take that many more (flow control) */
