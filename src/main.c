@@ -30,7 +30,7 @@ static const struct cli_option submit_options[] = {
 };
 
 static const struct cli_option list_options[] = {
-    {"status", 's', CLI_TEXT, "STATE", "pending|starting|running|stopping|completed|failed|killed|lost",
+    {"status", 's', CLI_TEXT, "STATE", "pending|starting|running|paused|stopping|completed|failed|killed|lost",
      "only tasks in this state"},
     {"node", 'n', CLI_TEXT, "NODE", NULL, "only tasks of this node"},
     {"limit", 'l', CLI_TEXT, "NUMBER", NULL, "at most so many, newest first (default 100, at most 1000)"},
@@ -48,6 +48,35 @@ static const struct cli_option logs_options[] = {
 
 static const struct cli_option kill_options[] = {
     {"wait", 'w', CLI_FLAG, NULL, NULL, "stay until the tasks are over"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+#define OPTION_REASON \
+    { "reason", 'r', CLI_TEXT, "TEXT", NULL, "why; shown to whoever is refused, and written to the audit log" }
+
+static const struct cli_option wish_options[] = {OPTION_HOST, OPTIONS_END};
+static const struct cli_option order_options[] = {OPTION_REASON, OPTION_HOST, OPTIONS_END};
+
+static const struct cli_option release_options[] = {
+    {"force", 0, CLI_FLAG, NULL, NULL, "give the lease up without proof; there is no other way to give one up"},
+    {"yes", 'y', CLI_FLAG, NULL, NULL, "do not ask for confirmation"},
+    OPTION_REASON,
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option drain_options[] = {
+    {"kill", 'k', CLI_FLAG, NULL, NULL, "ask the tasks that run there to end"},
+    {"wait", 'w', CLI_FLAG, NULL, NULL, "stay until none is left"},
+    OPTION_REASON,
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option audit_options[] = {
+    {"limit", 'l', CLI_TEXT, "NUMBER", NULL, "at most so many, newest first (default 100, at most 1000)"},
+    OPTION_FORMAT,
     OPTION_HOST,
     OPTIONS_END,
 };
@@ -112,6 +141,7 @@ static const struct cli_verb verbs[] = {
         .min_args = 1,
         .max_args = 1000,
         .summary = "ask tasks to end: SIGTERM, then SIGKILL after the node's grace time",
+        .help = "ID@NODE ends what that node runs under the number ID and the host has no record of (an orphan).",
         .options = kill_options,
         .run = cmd_task_kill,
     },
@@ -125,6 +155,42 @@ static const struct cli_verb verbs[] = {
         .options = show_options,
         .run = cmd_task_watch,
     },
+    {
+        .path = "task pause",
+        .positional = "ID…",
+        .min_args = 1,
+        .max_args = 1000,
+        .summary = "freeze tasks; their processes stay in memory and keep their GPUs",
+        .options = wish_options,
+        .run = cmd_task_pause,
+    },
+    {
+        .path = "task resume",
+        .positional = "ID…",
+        .min_args = 1,
+        .max_args = 1000,
+        .summary = "let paused tasks go on",
+        .options = wish_options,
+        .run = cmd_task_resume,
+    },
+    {
+        .path = "task release",
+        .positional = "ID|ID@NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "give a lease up without proof that its GPUs are free (operators; needs --force)",
+        .help =
+            "For a task that has ended and whose GPUs cannot be proved to be free, or whose node is silent and will "
+            "not "
+            "come back: such a task counts as failed. A task that runs on a node that answers is refused: kill it.\n\n"
+            "Nothing is granted on these GPUs before their node has shown them at rest; a node that comes back and "
+            "still "
+            "runs the task keeps it as an orphan, and the GPUs with it. ID@NODE names such an orphan. The order is "
+            "written "
+            "to the audit log.",
+        .options = release_options,
+        .run = cmd_task_release,
+    },
     {.path = "node list",
      .summary = "list the nodes and what is free on them",
      .options = show_options,
@@ -137,6 +203,57 @@ static const struct cli_verb verbs[] = {
         .summary = "show a node and each of its GPUs: figures, state, holder",
         .options = show_options,
         .run = cmd_node_status,
+    },
+    {
+        .path = "node cordon",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "keep new tasks away from a node",
+        .options = order_options,
+        .run = cmd_node_cordon,
+    },
+    {
+        .path = "node uncordon",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "let a cordoned or drained node have tasks again",
+        .options = order_options,
+        .run = cmd_node_uncordon,
+    },
+    {
+        .path = "node drain",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "empty a node: no new tasks, and with --kill an end for those it has",
+        .options = drain_options,
+        .run = cmd_node_drain,
+    },
+    {
+        .path = "gpu cordon",
+        .positional = "NODE::IDX[,IDX…]",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "keep new tasks away from GPUs",
+        .options = order_options,
+        .run = cmd_gpu_cordon,
+    },
+    {
+        .path = "gpu uncordon",
+        .positional = "NODE::IDX[,IDX…]",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "let GPUs be granted again; faults that their node remembers of them are void",
+        .options = order_options,
+        .run = cmd_gpu_uncordon,
+    },
+    {
+        .path = "audit",
+        .summary = "show what operators have ordered, newest first",
+        .options = audit_options,
+        .run = cmd_audit,
     },
     {
         .path = "config show",

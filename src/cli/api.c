@@ -2,10 +2,17 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "cli/cli.h"
 
-enum { CALL_TIMEOUT_MS = 70 * 1000, MAX_ANSWER_BYTES = 64 * 1024 * 1024 };
+enum {
+    CALL_TIMEOUT_MS = 70 * 1000,
+    RETRY_FOR_MS = 30 * 1000,
+    RETRY_EVERY_MS = 300,
+    MAX_ANSWER_BYTES = 64 * 1024 * 1024
+};
 
 struct cli_api {
     uv_loop_t loop;
@@ -110,6 +117,11 @@ json_t *cli_api_decode(const struct cli_api *api, int status, const char *body, 
     return NULL;
 }
 
+/* Between sending and the answer something broke: it may have taken effect. */
+static bool is_of_transport(const GError *error) {
+    return error->code == KR_ERROR_IO || error->code == KR_ERROR_TIMEOUT;
+}
+
 /* ---- one call ---- */
 
 struct pending {
@@ -128,9 +140,9 @@ static void on_done(void *user, int status, const char *body, size_t len, const 
     cli_api_wake(pending->api);
 }
 
-json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, const json_t *body,
-                     json_t **ret_refusals, GError **error) {
-    static const char *const json_headers[] = {"Content-Type: application/json", NULL};
+static json_t *call(struct cli_api *api, const char *method, const char *path, const json_t *body,
+                    const char *key_header, json_t **ret_refusals, GError **error) {
+    const char *const json_headers[] = {"Content-Type: application/json", key_header, NULL};
     g_autofree char *url = cli_api_url(api, path), *text = body ? jsonx_to_str(body) : NULL;
     struct pending pending = {.api = api, .ret_refusals = ret_refusals, .error = error};
     struct http_request request = {
@@ -149,6 +161,35 @@ json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, 
     while (!pending.is_done)
         uv_run(&api->loop, UV_RUN_ONCE);
     return pending.answer;
+}
+
+json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, const json_t *body,
+                     json_t **ret_refusals, GError **error) {
+    return call(api, method, path, body, NULL, ret_refusals, error);
+}
+
+json_t *cli_api_call_once(struct cli_api *api, const char *method, const char *path, const json_t *body,
+                          json_t **ret_refusals, GError **error) {
+    g_autofree char *key = g_uuid_string_random(), *header = g_strdup_printf("Idempotency-Key: %s", key);
+    int64_t give_up_ms = clock_mono_ms() + RETRY_FOR_MS;
+    bool was_lost = false;
+
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        json_t *answer = call(api, method, path, body, header, ret_refusals, &why);
+        bool is_lost = !answer &&
+                       (was_lost ? is_of_transport(why) || why->code == KR_ERROR_UNREACHABLE : is_of_transport(why));
+
+        if (answer || !is_lost || clock_mono_ms() >= give_up_ms) {
+            if (why)
+                g_propagate_error(error, g_steal_pointer(&why));
+            return answer;
+        }
+        if (!was_lost)
+            cli_note("the host's answer was lost, asking again (nothing is done twice)");
+        was_lost = true;
+        g_usleep(RETRY_EVERY_MS * 1000);
+    }
 }
 
 json_t *cli_api_get(struct cli_api *api, const char *path, GError **error) {

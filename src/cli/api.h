@@ -29,6 +29,10 @@ char *cli_api_url(const struct cli_api *api, const char *path);
  * or NULL. */
 json_t *cli_api_call(struct cli_api *api, const char *method, const char *path, const json_t *body,
                      json_t **ret_refusals, GError **error);
+/* The same for a request that must take effect once: sent with an Idempotency-Key, and sent again with the same one as long
+ * as its answer may have been lost (the connection broke, the host restarted), for half a minute. */
+json_t *cli_api_call_once(struct cli_api *api, const char *method, const char *path, const json_t *body,
+                          json_t **ret_refusals, GError **error);
 json_t *cli_api_get(struct cli_api *api, const char *path, GError **error);
 
 /* What an answer says: the JSON of a 2xx one, or NULL with its error. `failure` is http_request.on_done's. */

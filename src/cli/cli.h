@@ -50,6 +50,9 @@ void cli_clear(struct cli *cli);
 /* A task's number. KR_ERROR_USAGE. */
 bool cli_task_id_from_str(const char *text, uint32_t *ret_id, GError **error);
 
+/* "71@mynode": what node mynode holds under the number 71 and the host has no record of. KR_ERROR_USAGE; *ret_node: g_free. */
+bool cli_orphan_from_str(const char *text, uint32_t *ret_id, char **ret_node, GError **error);
+
 /* "kohakuriver: MESSAGE" and the error's hint on stderr. Returns the exit code that belongs to it. Takes the error. */
 int cli_fail(GError *error);
 /* "note: …" on stderr. */
@@ -76,6 +79,15 @@ int cmd_task_status(struct cli *cli);
 int cmd_task_logs(struct cli *cli);
 int cmd_task_kill(struct cli *cli);
 int cmd_task_watch(struct cli *cli);
+int cmd_task_pause(struct cli *cli);
+int cmd_task_resume(struct cli *cli);
+int cmd_task_release(struct cli *cli);
+int cmd_node_cordon(struct cli *cli);
+int cmd_node_uncordon(struct cli *cli);
+int cmd_node_drain(struct cli *cli);
+int cmd_gpu_cordon(struct cli *cli);
+int cmd_gpu_uncordon(struct cli *cli);
+int cmd_audit(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_status(struct cli *cli);
 int cmd_config_show(struct cli *cli);

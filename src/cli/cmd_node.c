@@ -12,10 +12,28 @@
 
 /* ---- node list ---- */
 
+/* "cordoned by alice@laptop: new fans", with what is left of a drained one. */
+static char *cordon_text(const json_t *node) {
+    const json_t *cordon = json_object_get(node, "cordon");
+    const char *reason = show_str(cordon, "reason");
+    bool is_drain = g_strcmp0(show_str(cordon, "kind"), "drain") == 0;
+    size_t left = json_array_size(json_object_get(node, "tasks"));
+    g_autofree char *rest = is_drain && left > 0 ? g_strdup_printf(", %zu tasks left", left) : NULL;
+
+    return g_strdup_printf("%s by %s%s%s%s", is_drain ? (left ? "draining" : "drained") : "cordoned",
+                           show_str(cordon, "who"), reason && reason[0] ? ": " : "", reason ? reason : "",
+                           rest ? rest : "");
+}
+
 /* What keeps work away from the node, or what a reader must know about it; NULL: nothing. */
 static char *node_remark(const json_t *node) {
+    const json_t *cordon = json_object_get(node, "cordon");
+    g_autofree char *order = cordon ? cordon_text(node) : NULL;
+
     if (!show_bool(node, "online"))
         return g_strdup("silent: its tasks keep their GPUs");
+    if (order)
+        return g_steal_pointer(&order);
     if (json_is_false(json_object_get(node, "engine_ok")))
         return g_strdup_printf("engine: %s",
                                show_str(node, "engine_text") ? show_str(node, "engine_text") : "not working");
@@ -143,20 +161,18 @@ static void cell_of_power(struct table *table, const json_t *gpu) {
 }
 
 static const char *gpu_state(const json_t *gpu) {
-    const json_t *holder = json_object_get(gpu, "holder");
-    const char *condition = show_str(gpu, "condition");
+    const char *state = show_str(gpu, "state");
 
-    if (json_is_object(holder))
-        return g_strcmp0(show_str(holder, "kind"), "orphan") == 0 ? "orphan" : "in use";
-    if (g_strcmp0(condition, "ok") != 0)
-        return condition ? condition : "unknown";
-    return show_bool(gpu, "free") ? "free" : "not free";
+    return g_strcmp0(state, "in_use") == 0 ? "in use" : state ? state : "unknown";
 }
 
 static const char *gpu_state_colour(const char *state) {
     if (strcmp(state, "free") == 0)
         return "green";
-    return strcmp(state, "in use") == 0 ? "yellow" : "red";
+    return strcmp(state, "in use") == 0 || strcmp(state, "leased") == 0 || strcmp(state, "starting") == 0 ||
+                   strcmp(state, "draining") == 0
+               ? "yellow"
+               : "red";
 }
 
 static char *gpu_holder(const json_t *gpu) {
@@ -205,22 +221,30 @@ static void print_gpus(const json_t *gpus) {
     table_free(table);
 }
 
-static void print_reason(int64_t index, const char *what, const char *reason) {
-    g_autofree char *clean = cli_clean(reason);
-
-    printf("GPU %" PRId64 " is %s: %s\n", index, what, clean);
-}
-
+/* Of cards that neither work nor can be granted: why, since when, and what ends it. */
 static void print_gpu_reasons(const json_t *gpus) {
     const json_t *gpu;
     size_t i;
 
     json_array_foreach (gpus, i, gpu) {
-        const json_t *holder = json_object_get(gpu, "holder");
-        if (show_str(gpu, "reason"))
-            print_reason(show_int(gpu, "index"), show_str(gpu, "condition"), show_str(gpu, "reason"));
-        if (g_strcmp0(show_str(holder, "kind"), "orphan") == 0 && show_str(holder, "text"))
-            print_reason(show_int(gpu, "index"), "an orphan", show_str(holder, "text"));
+        const char *state = gpu_state(gpu), *reason = show_str(gpu, "state_reason");
+        g_autofree char *span = show_span(show_int(gpu, "state_since_ms"), 0),
+                        *clean = reason ? cli_clean(reason) : NULL;
+        const char *colour = gpu_state_colour(state);
+
+        if (clean && strcmp(colour, "red") == 0)
+            printf("GPU %" PRId64 " is %s for %s: %s\n  it ends: %s\n", show_int(gpu, "index"), state, span, clean,
+                   show_str(gpu, "way_out"));
+    }
+}
+
+static void print_strays(const json_t *strays) {
+    const json_t *stray;
+    size_t i;
+
+    json_array_foreach (strays, i, stray) {
+        g_autofree char *clean = cli_clean(json_string_value(stray) ? json_string_value(stray) : "");
+        printf("a container that no lease stands for: %s\n", clean);
     }
 }
 
@@ -296,6 +320,10 @@ static void print_node_facts(const json_t *node) {
 
     fact(table, "node", show_str(node, "name"));
     fact(table, "state", online);
+    if (json_object_get(node, "cordon")) {
+        g_autofree char *order = cordon_text(node);
+        fact(table, "order", order);
+    }
     fact(table, "runner", show_str(node, "version"));
     fact(table, "engine", engine);
     fact(table, "disk", disk);
@@ -325,6 +353,7 @@ static void print_node(const json_t *node) {
     }
     print_gpus(gpus);
     print_gpu_reasons(gpus);
+    print_strays(json_object_get(node, "strays"));
 }
 
 int cmd_node_status(struct cli *cli) {

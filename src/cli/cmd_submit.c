@@ -125,7 +125,7 @@ static void print_refusals(const json_t *refusals, const char *message) {
 static json_t *submit(struct cli_api *api, const json_t *body, int *ret_exit) {
     json_t *refusals = NULL;
     GError *error = NULL;
-    json_t *answer = cli_api_call(api, "POST", "/tasks", body, &refusals, &error);
+    json_t *answer = cli_api_call_once(api, "POST", "/tasks", body, &refusals, &error);
 
     if (!answer) {
         g_autofree char *message = g_strdup(error->message);

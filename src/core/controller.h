@@ -7,6 +7,8 @@
  *   - A lease leaves the ledger only after the record of its release is durable; the node's report is acknowledged
  *     after that.
  *   - Every live task (not ended, or still holding its lease) is in memory; ended ones are in the store only.
+ *   - A lease ends with the node's proof that nothing of the task is left (R2), or by an operator's order that is written to
+ *     the audit log; whichever it was, a card is granted again only when its node shows it at rest.
  */
 
 #include <glib.h>
@@ -14,22 +16,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/cluster.h"
-#include "core/ledger.h"
+#include "core/pool.h"
+#include "core/record.h"
 #include "model/task.h"
 
 struct controller;
-
-/* One or more whole task records to be written in one transaction, in order: what memory becomes once it is durable. */
-struct pending_submit;
-struct record {
-    GPtrArray *tasks; /* of struct task, owned: insert or replace by id */
-    /* the controller's own: whom to answer */
-    struct pending_submit *submit; /* NULL: an update */
-    void (*on_kill)(void *user, const struct task *task, const GError *error);
-    void *kill_user;
-};
-void record_free(struct record *record);
 
 struct controller_ops {
     /* Make it durable, then (never before returning) give it back by controller_recorded. Only reads it. */
@@ -40,7 +31,12 @@ struct controller_ops {
     void (*task_changed)(void *env, const struct task *task, bool is_gone);
 };
 
-struct controller *controller_new(const struct controller_ops *ops, void *env, int64_t offline_after_ms);
+struct controller_settings {
+    int64_t offline_after_ms;
+    bool kills_orphans; /* what a node runs and this host has no record of is asked to end, instead of being adopted */
+};
+struct controller *controller_new(const struct controller_ops *ops, void *env,
+                                  const struct controller_settings *settings);
 void controller_free(struct controller *controller);
 
 /* ---- restore: what the store had, before anything else ---- */
@@ -48,29 +44,65 @@ void controller_restore_counters(struct controller *c, uint32_t last_task_id, in
 void controller_restore_node(struct controller *c, struct node_info *info); /* takes it; offline until it speaks */
 /* Takes a live task. false (task freed) when its cards are held by another record: a store that breaks R1. */
 bool controller_restore_task(struct controller *c, struct task *task);
+void controller_restore_mark(struct controller *c, struct mark *mark);     /* takes it */
+void controller_restore_key(struct controller *c, struct submit_key *key); /* takes it */
 
 /* ---- users ---- */
 struct submission {
     char **targets; /* as typed; empty: one task, placement chooses */
     struct task_spec *spec;
+    const char *key;         /* Idempotency-Key, NULL: none */
+    const char *fingerprint; /* of the whole request; with a key */
 };
 struct refusal {
     char *target;
     char *reason;
     bool is_bad_request; /* can never fit, as opposed to not now */
 };
-/* tasks: of const struct task, borrowed; NULL with error when nothing was created. refusals: of struct refusal,
- * borrowed, NULL unless the error is about targets. notes: of char*. */
-typedef void controller_submit_cb(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
-                                  const GError *error);
-/* All or nothing. The callback comes once, possibly before this returns. */
+/* Everything is borrowed. */
+struct submit_result {
+    const GPtrArray *tasks;    /* of const struct task; NULL with an error, and when is_replay */
+    const GPtrArray *notes;    /* of char * */
+    const GPtrArray *refusals; /* of struct refusal; NULL unless the error is about targets */
+    const char *batch_id;      /* NULL with an error */
+    bool is_replay;            /* the key has made this batch before: it is in the store */
+};
+typedef void controller_submit_cb(void *user, const struct submit_result *result, const GError *error);
+/* All or nothing. The callback comes once, possibly before this returns. With a key that was used before nothing is made:
+ * the answer is the first one's, waited for where it is still under way; KR_ERROR_BAD_REQUEST when the request was another.
+ * Keys are remembered for a day. A refusal is not remembered: it made nothing. */
 void controller_submit(struct controller *c, const struct submission *submission, struct core_time now,
                        controller_submit_cb *on_done, void *user);
-/* Asks for the end of a live task. The callback comes once, when the wish is durable or could not be made so. false, and no
- * callback: KR_ERROR_NOT_FOUND (not live), KR_ERROR_REFUSED (ended). */
-typedef void controller_kill_cb(void *user, const struct task *task, const GError *error);
-bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, controller_kill_cb *on_done,
+
+/* The wishes below are durable when the callback comes, or could not be made so. It comes once, not before the call returns;
+ * never when the call returns false: KR_ERROR_NOT_FOUND (not live), KR_ERROR_REFUSED (ended, or as told). */
+bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, controller_done_cb *on_done,
                      void *user, GError **error);
+/* Pausing freezes the processes; they keep their GPUs (K1). Idempotent. */
+bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, struct core_time now,
+                      controller_done_cb *on_done, void *user, GError **error);
+
+/* ---- operators; who and reason go to the audit log ---- */
+struct order {
+    const char *who;
+    const char *reason; /* "" when none */
+};
+/* task release --force: an ended task's lease is given up without proof, or that of a task whose node is silent, which then
+ * ends as failed. KR_ERROR_REFUSED for a task that runs on a node that answers: it can be killed. Its cards are not granted
+ * before their node shows them at rest; the node keeps its own lease as long as it has a container. */
+bool controller_release(struct controller *c, uint32_t task_id, const struct order *order, struct core_time now,
+                        controller_done_cb *on_done, void *user, GError **error);
+/* What a node holds and this host has no record of, by the number the node gives it: asked to end (is_release: given up). */
+bool controller_end_orphan(struct controller *c, const char *node, uint32_t task_id, bool is_release,
+                           const struct order *order, struct core_time now, controller_done_cb *on_done, void *user,
+                           GError **error);
+enum mark_action { MARK_CORDON = 1, MARK_DRAIN, MARK_UNCORDON };
+bool controller_mark_node(struct controller *c, const char *node, enum mark_action action, const struct order *order,
+                          struct core_time now, controller_done_cb *on_done, void *user, GError **error);
+/* Uncordoning also clears the fault that the node remembers of the card. KR_ERROR_NOT_FOUND: no such node or index. */
+bool controller_mark_gpu(struct controller *c, const char *node, int index, enum mark_action action,
+                         const struct order *order, struct core_time now, controller_done_cb *on_done, void *user,
+                         GError **error);
 
 /* ---- nodes ---- */
 /* A node's full truth. `reports`: of struct node_report; max_epoch: the highest that its cards have had, 0 when it does
@@ -78,7 +110,9 @@ bool controller_kill(struct controller *c, uint32_t task_id, struct core_time no
  * afterwards and gets its starts, stops and acks. false: KR_ERROR_REFUSED with the reason to tell it. */
 struct node_report {
     struct task_report report;
-    struct lease lease; /* what the node's lease file says; n_gpus 0 and epoch 0 when it has none */
+    struct lease lease;     /* what the node's lease file says; n_gpus 0 and epoch 0 when it has none */
+    struct task_spec *spec; /* the same; NULL when it has none */
+    bool stop_requested, pause_requested;
 };
 void node_report_free(struct node_report *report);
 bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
@@ -94,11 +128,15 @@ void controller_recorded(struct controller *c, struct record *record, const GErr
 void controller_tick(struct controller *c, struct core_time now);
 
 /* ---- views, borrowed until the next call ---- */
+const struct pool *controller_pool(const struct controller *c);
 const struct cluster *controller_cluster(const struct controller *c);
 const struct ledger *controller_ledger(const struct controller *c);
 const struct task *controller_task(const struct controller *c, uint32_t task_id); /* live ones; else NULL */
 /* How the task is to be shown: its state's name, or "lost" while its node is silent. Static. */
 const char *controller_shown_state(const struct controller *c, const struct task *task, struct core_time now);
+/* The card as it is now, with the time of its last change. */
+const struct pool_card *controller_gpu(struct controller *c, const struct cluster_node *node, const struct gpu *gpu,
+                                       struct core_time now);
 /* NULL, or why the host cannot record at present. */
 const char *controller_storage_problem(const struct controller *c);
 

@@ -1,5 +1,6 @@
 #pragma once
-/* Shared by controller.c (records, users) and controller_nodes.c (what nodes say). */
+/* Shared by controller.c (life, records, acting, kill and pause), controller_submit.c, controller_operator.c (orders) and
+ * controller_nodes.c (what nodes say). */
 
 #include "core/controller.h"
 
@@ -7,29 +8,54 @@ struct live_task {
     struct task *draft; /* as decided last */
     struct task *shown; /* as recorded last, what everybody is told; NULL until the first record is durable */
     bool is_dirty;      /* a record of the draft failed: tick tries again */
+    bool is_adopted;    /* its first record must not replace another task's */
     bool was_sent;      /* its start may have reached the node at some time */
-    bool start_sent;    /* on the present connection */
-    bool stop_sent;     /* the same */
+    /* on the present connection */
+    bool start_sent, stop_sent, forget_sent;
+    enum { PAUSE_UNSENT, PAUSE_SENT, RESUME_SENT } pause_sent;
 };
 
 struct controller {
     struct controller_ops ops;
     void *env;
-    struct cluster *cluster;
-    struct ledger *ledger;
+    struct pool pool;
     GHashTable *live; /* task id -> live_task */
+    GHashTable *keys; /* Idempotency-Key -> struct used_key (controller_submit.c) */
     uint32_t last_task_id;
+    bool kills_orphans;
     char *storage_problem;
 };
 
+/* ---- controller.c ---- */
 /* Records the draft as it is. */
 void controller_record_draft(struct controller *c, struct live_task *live);
-/* Sends what the recorded state asks for: start, stop; forgets a task whose release is recorded (with an ack). */
+/* A record of the draft, to be filled further and given to ops.record. */
+struct record *controller_record_of_draft(struct live_task *live);
+void controller_submit_record(struct controller *c, struct record *record);
+/* Sends what the recorded state asks for: start, stop, pause; forgets a task whose release is recorded (with an ack). */
 void controller_act(struct controller *c, struct live_task *live);
 /* Ends the draft without a node's report: state, reason, and the lease is free to go with the record. */
 void controller_end_draft(struct live_task *live, enum task_state state, const char *reason, struct core_time now);
 void controller_send(struct controller *c, const char *node, const char *type, json_t *message);
-void controller_send_ack(struct controller *c, const char *node, uint32_t task_id, int64_t epoch);
+void controller_send_name(struct controller *c, const char *node, const char *type, uint32_t task_id, int64_t epoch);
+bool controller_is_connected(const struct controller *c, const char *node);
 struct live_task *controller_live(const struct controller *c, uint32_t task_id);
-/* Of struct live_task, borrowed. Caller unrefs. Stable while tasks are removed. */
+/* Adds a task of which `draft` is known and nothing recorded. Takes it. */
+struct live_task *controller_add_live(struct controller *c, struct task *draft);
+void controller_drop_live(struct controller *c, struct live_task *live);
+/* Of struct live_task, in the order of their epochs, borrowed. Caller unrefs. Stable while tasks are removed. */
 GPtrArray *controller_live_of_node(const struct controller *c, const char *node);
+const char *controller_label(const struct task_spec *spec);
+/* The live task of a ledger entry; NULL for an orphan. */
+const struct task *controller_task_of(const struct controller *c, const struct ledger_entry *entry);
+
+/* ---- controller_submit.c ---- */
+void controller_submit_recorded(struct controller *c, struct record *record, const GError *error);
+void controller_free_submit(struct pending_submit *submit);
+void controller_free_keys(struct controller *c);
+void controller_init_keys(struct controller *c);
+void controller_prune_keys(struct controller *c, struct core_time now);
+
+/* ---- controller_nodes.c ---- */
+/* An adopted task is in the store now, or must not be. true: it was taken care of. */
+bool controller_adoption_recorded(struct controller *c, const struct task *task, const GError *error);

@@ -6,6 +6,7 @@
 #include "core/controller.h"
 #include "core/controller_internal.h"
 #include "core/task_state.h"
+#include "model/wire.h"
 
 enum { MAX_EPOCH_STEP = 1 << 30, MAX_TASK_ID_STEP = 1 << 24 };
 
@@ -13,7 +14,50 @@ void node_report_free(struct node_report *report) {
     if (!report)
         return;
     task_report_clear(&report->report);
+    task_spec_free(report->spec);
     g_free(report);
+}
+
+/* ---- the end of a lease ---- */
+
+/* What the report proves of the lease's cards is what is known of them from now on. */
+static void note_proof(struct controller *c, const struct lease *lease, const struct proof *proof) {
+    pool_set_proofs(&c->pool, lease, proof ? &(struct proof){.facts = PROOF_CARD, .samples = 1} : NULL);
+}
+
+/* R2: a bare word does not release. true when the lease is over. */
+static bool is_proved(struct controller *c, struct task *task, const struct task_report *report) {
+    unsigned wanted = PROOF_CONTAINER_GONE | (task->lease.n_gpus > 0 ? PROOF_CARD : 0);
+
+    if (!report->released)
+        return false;
+    if (task->release_forced || report->proof.facts == 0 || proof_of_release(&report->proof, task->lease.n_gpus)) {
+        note_proof(c, &task->lease, task->release_forced ? NULL : &report->proof);
+        return true;
+    }
+    g_free(task->holding);
+    task->holding = proof_missing_to_str(&report->proof, wanted);
+    return false;
+}
+
+static bool was_rebooted(const struct controller *c, const struct lease *lease) {
+    const struct cluster_node *node = cluster_find(c->pool.cluster, lease->node);
+
+    return node && lease->boot_id[0] && node->info->boot_id && strcmp(node->info->boot_id, lease->boot_id) != 0;
+}
+
+/* Nothing of it is there and nothing runs for it. */
+static void take_absence(struct controller *c, struct live_task *live, struct core_time now) {
+    const struct task *task = live->draft;
+
+    note_proof(c, &task->lease, NULL);
+    if (task->kill_requested)
+        controller_end_draft(live, TASK_KILLED, "killed before it was started", now);
+    else if (was_rebooted(c, &task->lease))
+        controller_end_draft(live, TASK_FAILED, "its node was rebooted, and nothing of it is left there", now);
+    else
+        controller_end_draft(live, TASK_FAILED, "vanished: its node knows nothing of it and runs nothing for it", now);
+    controller_record_draft(c, live);
 }
 
 static void take_report(struct controller *c, struct live_task *live, const struct task_report *report,
@@ -21,19 +65,14 @@ static void take_report(struct controller *c, struct live_task *live, const stru
     struct task *task = live->draft;
     bool changed;
 
-    if (report->state == TASK_UNSET) { /* nothing of it is there and nothing runs for it */
-        if (task->kill_requested)
-            controller_end_draft(live, TASK_KILLED, "killed before it was started", now);
-        else
-            controller_end_draft(live, TASK_FAILED, "vanished: its node knows nothing of it and runs nothing for it",
-                                 now);
-        controller_record_draft(c, live);
+    if (report->state == TASK_UNSET) {
+        take_absence(c, live, now);
         return;
     }
     changed = task_apply_report(task, report);
     if (task->kill_requested && task->state == TASK_FAILED && task->has_exit_code && !task->oom)
         task->state = TASK_KILLED; /* it ended by our signal before the runner had taken the request */
-    if (task_state_is_terminal(task->state) && report->released && task->holds_lease) {
+    if (task_state_is_terminal(task->state) && task->holds_lease && is_proved(c, task, report)) {
         task->holds_lease = false;
         changed = true;
     }
@@ -41,22 +80,84 @@ static void take_report(struct controller *c, struct live_task *live, const stru
         controller_record_draft(c, live);
 }
 
+/* ---- what the host has no record of ---- */
+
+static bool is_over(const struct task_report *report) {
+    return report->state == TASK_UNSET || (task_state_is_terminal(report->state) && report->released);
+}
+
+static void hold_orphan(struct controller *c, const struct lease *lease) {
+    ledger_grant(c->pool.ledger, lease, "not in this host's records", true);
+    if (c->kills_orphans)
+        controller_send_name(c, lease->node, WIRE_STOP, lease->task_id, lease->epoch);
+}
+
+/* The node's lease file is a whole record: the task becomes one of ours again, with its true end (a host that was restored
+ * from an old backup has lost it). Recorded only where the store has no task of that number. */
+static void adopt(struct controller *c, const struct node_report *said, const struct lease *lease,
+                  struct core_time now) {
+    struct task *task = g_new0(struct task, 1);
+    struct live_task *live;
+
+    task->id = lease->task_id;
+    task->batch_id = g_strdup_printf("b%u", task->id);
+    task->target = g_strdup("");
+    task->spec = task_spec_copy(said->spec);
+    task->lease = *lease;
+    task->holds_lease = true;
+    task->state = TASK_STARTING;
+    task->created_ms = lease->granted_ms;
+    task->kill_requested = said->stop_requested || c->kills_orphans;
+    task->pause_requested = said->pause_requested;
+    task->reason = g_strdup("found on its node, without a record here");
+    live = controller_add_live(c, task);
+    live->is_adopted = live->was_sent = live->start_sent = true;
+    task_apply_report(task, &said->report);
+    if (task_state_is_terminal(task->state) && is_proved(c, task, &said->report))
+        task->holds_lease = false;
+    (void)now;
+    controller_record_draft(c, live);
+}
+
+bool controller_adoption_recorded(struct controller *c, const struct task *task, const GError *error) {
+    struct live_task *live = controller_live(c, task->id);
+    struct lease lease = task->lease;
+    bool was_over = !live->draft->holds_lease;
+
+    if (!error)
+        live->is_adopted = false;
+    if (!error || error->code != KR_ERROR_REFUSED)
+        return false;
+    /* the store has another task of that number, or this one as ended */
+    ledger_release(c->pool.ledger, lease.node, lease.task_id, lease.epoch);
+    controller_drop_live(c, live);
+    if (was_over)
+        controller_send_name(c, lease.node, WIRE_ACK, lease.task_id, lease.epoch);
+    else
+        hold_orphan(c, &lease);
+    return true;
+}
+
 /* A lease of a node that the host has no record of: its cards are taken, whoever's they are (R1, R3). */
-static void take_orphan(struct controller *c, const char *node, const struct node_report *said) {
+static void take_orphan(struct controller *c, const char *node, const struct node_report *said, struct core_time now) {
     const struct task_report *report = &said->report;
-    bool is_over = report->state == TASK_UNSET || (task_state_is_terminal(report->state) && report->released);
+    const struct ledger_entry *entry = ledger_find(c->pool.ledger, node, report->task_id, report->epoch);
+    bool is_known_here = controller_live(c, report->task_id) != NULL;
+    struct lease lease = said->lease;
 
-    const struct ledger_entry *entry = ledger_find(c->ledger, node, report->task_id, report->epoch);
-
-    if (is_over && entry && !entry->is_orphan)
+    g_strlcpy(lease.node, node, sizeof lease.node);
+    if (entry && !entry->is_orphan)
         return; /* ours, and being recorded: not the node's to end like this */
-    if (is_over) {
-        ledger_release(c->ledger, node, report->task_id, report->epoch);
-        controller_send_ack(c, node, report->task_id, report->epoch);
-    } else if (said->lease.epoch > 0 && !entry) {
-        struct lease lease = said->lease;
-        g_strlcpy(lease.node, node, sizeof lease.node);
-        ledger_grant(c->ledger, &lease, "not in this host's records", true);
+    if (!entry && lease.epoch > 0 && said->spec && !is_known_here && report->state != TASK_UNSET &&
+        ledger_grant(c->pool.ledger, &lease, controller_label(said->spec), false)) {
+        adopt(c, said, &lease, now);
+    } else if (is_over(report)) {
+        if (entry)
+            note_proof(c, &entry->lease, &report->proof);
+        ledger_release(c->pool.ledger, node, report->task_id, report->epoch);
+        controller_send_name(c, node, WIRE_ACK, report->task_id, report->epoch);
+    } else if (lease.epoch > 0 && !entry) {
+        hold_orphan(c, &lease);
     }
 }
 
@@ -71,7 +172,7 @@ static const struct node_report *find_report(const GPtrArray *reports, const str
 
 /* Orphans of this node that it does not mention any more are gone. */
 static void drop_silent_orphans(struct controller *c, const char *node, const GPtrArray *reports) {
-    const GPtrArray *entries = ledger_of_node(c->ledger, node);
+    const GPtrArray *entries = ledger_of_node(c->pool.ledger, node);
 
     for (guint i = entries ? entries->len : 0; i-- > 0;) {
         const struct ledger_entry *entry = entries->pdata[i];
@@ -81,9 +182,26 @@ static void drop_silent_orphans(struct controller *c, const char *node, const GP
             const struct node_report *said = reports->pdata[k];
             is_mentioned |= said->report.task_id == entry->lease.task_id && said->report.epoch == entry->lease.epoch;
         }
-        if (entry->is_orphan && !is_mentioned)
-            ledger_release(c->ledger, node, entry->lease.task_id, entry->lease.epoch);
+        if (entry->is_orphan && !is_mentioned) {
+            note_proof(c, &entry->lease, NULL);
+            ledger_release(c->pool.ledger, node, entry->lease.task_id, entry->lease.epoch);
+        }
     }
+}
+
+/* ---- hello ---- */
+
+/* A lease that its node never took, of an earlier boot: it is granted anew for this one. A start of the old epoch can do no
+ * harm, the node refuses it. */
+static void grant_anew(struct controller *c, struct live_task *live, const char *boot_id) {
+    struct lease *lease = &live->draft->lease;
+
+    ledger_release(c->pool.ledger, lease->node, lease->task_id, lease->epoch);
+    lease->epoch = ledger_next_epoch(c->pool.ledger);
+    g_strlcpy(lease->boot_id, boot_id, sizeof lease->boot_id);
+    if (!ledger_grant(c->pool.ledger, lease, controller_label(live->draft->spec), false))
+        g_error("a lease that was just released cannot be granted anew"); /* aborts: a broken invariant */
+    controller_record_draft(c, live);
 }
 
 static bool is_of(const struct live_task *live, const char *node, int64_t epoch) {
@@ -98,18 +216,21 @@ static void reconcile(struct controller *c, const char *node, const GPtrArray *r
     for (guint i = 0; i < reports->len; i++) {
         const struct node_report *said = reports->pdata[i];
         if (!is_of(controller_live(c, said->report.task_id), node, said->report.epoch))
-            take_orphan(c, node, said);
+            take_orphan(c, node, said, now);
     }
     drop_silent_orphans(c, node, reports);
     for (guint i = 0; i < lives->len; i++) {
         struct live_task *live = lives->pdata[i];
         const struct node_report *said = find_report(reports, live->draft);
 
-        live->start_sent = live->stop_sent = false;
+        live->start_sent = live->stop_sent = live->forget_sent = false;
+        live->pause_sent = PAUSE_UNSENT;
         if (said)
             take_report(c, live, &said->report, now);
         else if (live->draft->state != TASK_PENDING)
             take_report(c, live, &nothing, now);
+        else if (was_rebooted(c, &live->draft->lease))
+            grant_anew(c, live, cluster_find(c->pool.cluster, node)->info->boot_id);
         controller_act(c, live);
     }
 }
@@ -118,15 +239,15 @@ static void reconcile(struct controller *c, const char *node, const GPtrArray *r
  * not stand in the way of its cards. */
 static const struct cluster_node *other_owner(const struct controller *c, const struct node_info *info,
                                               struct core_time now) {
-    g_autoptr(GPtrArray) nodes = cluster_nodes(c->cluster);
+    g_autoptr(GPtrArray) nodes = cluster_nodes(c->pool.cluster);
 
     for (guint i = 0; i < nodes->len; i++) {
         const struct cluster_node *other = nodes->pdata[i];
         for (guint k = 0; strcmp(other->info->name, info->name) != 0 && k < info->gpus->len; k++) {
             const struct gpu *gpu = info->gpus->pdata[k];
-            const struct ledger_entry *holder = ledger_holder(c->ledger, gpu->uuid);
+            const struct ledger_entry *holder = ledger_holder(c->pool.ledger, gpu->uuid);
             if (gpu->uuid[0] && node_info_gpu_by_uuid(other->info, gpu->uuid) &&
-                (cluster_is_online(c->cluster, other, now) ||
+                (cluster_is_online(c->pool.cluster, other, now) ||
                  (holder && strcmp(holder->lease.node, other->info->name) == 0)))
                 return other;
         }
@@ -144,8 +265,23 @@ static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int
         epoch = MAX(epoch, MAX(said->lease.epoch, said->report.epoch));
         task_id = MAX(task_id, said->report.task_id);
     }
-    return epoch - ledger_last_epoch(c->ledger) < MAX_EPOCH_STEP &&
+    return epoch - ledger_last_epoch(c->pool.ledger) < MAX_EPOCH_STEP &&
            (int64_t)task_id - (int64_t)c->last_task_id < MAX_TASK_ID_STEP;
+}
+
+/* A card that the node has shown at rest. One that is held here is not judged by what its node said before it knew. */
+static void take_proofs(struct controller *c, const struct node_info *info) {
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        if (gpu->uuid[0] && (proof_of_rest(&gpu->proof) || gpu->condition == GPU_CONDITION_OK) &&
+            !ledger_holder(c->pool.ledger, gpu->uuid))
+            pool_set_proof(&c->pool, gpu->uuid, &(struct proof){.facts = PROOF_CARD, .samples = 1});
+    }
+}
+
+static void note_cards(struct controller *c, const struct cluster_node *node, struct core_time now) {
+    for (guint i = 0; i < node->info->gpus->len; i++)
+        controller_gpu(c, node, node->info->gpus->pdata[i], now);
 }
 
 bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
@@ -160,32 +296,36 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
         return kr_fail(error, REFUSED,
                        "a GPU that %s reports is reported by node %s already; one card cannot sit in two nodes",
                        info->name, other->info->name);
-    node = cluster_put(c->cluster, info);
+    node = cluster_put(c->pool.cluster, info);
     node->is_connected = true;
     cluster_heard(node, now);
-    ledger_raise_epoch(c->ledger, max_epoch);
+    ledger_raise_epoch(c->pool.ledger, max_epoch);
     for (guint i = 0; i < reports->len; i++) {
         const struct node_report *said = reports->pdata[i];
-        ledger_raise_epoch(c->ledger, MAX(said->lease.epoch, said->report.epoch));
+        ledger_raise_epoch(c->pool.ledger, MAX(said->lease.epoch, said->report.epoch));
         c->last_task_id = MAX(c->last_task_id, said->report.task_id); /* a number is never given to two tasks */
     }
     reconcile(c, info->name, reports, now);
+    take_proofs(c, info);
+    note_cards(c, node, now);
     return true;
 }
 
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now) {
-    struct cluster_node *node = cluster_find(c->cluster, info->name);
+    struct cluster_node *node = cluster_find(c->pool.cluster, info->name);
 
     if (!node || other_owner(c, info, now)) {
         node_info_free(info);
         return;
     }
-    cluster_put(c->cluster, info);
+    cluster_put(c->pool.cluster, info);
     cluster_heard(node, now);
+    take_proofs(c, info);
+    note_cards(c, node, now);
 }
 
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {
-    struct cluster_node *known = cluster_find(c->cluster, node);
+    struct cluster_node *known = cluster_find(c->pool.cluster, node);
     struct live_task *live = controller_live(c, report->task_id);
     struct node_report said = {.report = *report};
 
@@ -194,11 +334,11 @@ void controller_report(struct controller *c, const char *node, const struct task
     if (is_of(live, node, report->epoch))
         take_report(c, live, report, now);
     else
-        take_orphan(c, node, &said);
+        take_orphan(c, node, &said, now);
 }
 
 void controller_disconnected(struct controller *c, const char *node, struct core_time now) {
-    struct cluster_node *known = cluster_find(c->cluster, node);
+    struct cluster_node *known = cluster_find(c->pool.cluster, node);
 
     (void)now;
     if (known)

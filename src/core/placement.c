@@ -6,30 +6,31 @@
 #include "base/error.h"
 #include "base/units.h"
 
-bool placement_gpu_is_free(const struct ledger *ledger, const struct gpu *gpu) {
-    return gpu->condition == GPU_CONDITION_OK && gpu->uuid[0] && !ledger_holder(ledger, gpu->uuid);
+static bool is_free(const struct placement *p, const struct cluster_node *node, const struct gpu *gpu) {
+    return pool_gpu_state(p->pool, node, gpu, NULL, p->now, NULL) == GPU_STATE_FREE;
 }
 
-static size_t count_free(const struct ledger *ledger, const struct node_info *info) {
+static size_t count_free(const struct placement *p, const struct cluster_node *node) {
     size_t n = 0;
 
-    for (guint i = 0; i < info->gpus->len; i++)
-        n += placement_gpu_is_free(ledger, info->gpus->pdata[i]);
+    for (guint i = 0; i < node->info->gpus->len; i++)
+        n += is_free(p, node, node->info->gpus->pdata[i]);
     return n;
 }
 
 /* "free GPUs on mynode: 1, 2, 3" */
-static void append_free(GString *text, const struct placement *p, const struct node_info *info) {
+static void append_free(GString *text, const struct placement *p, const struct cluster_node *node) {
+    const struct node_info *info = node->info;
     const char *comma = "";
 
-    if (count_free(p->ledger, info) == 0) {
+    if (count_free(p, node) == 0) {
         g_string_append_printf(text, "no GPU of %s is free", info->name);
         return;
     }
     g_string_append_printf(text, "free GPUs on %s: ", info->name);
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
-        if (placement_gpu_is_free(p->ledger, gpu)) {
+        if (is_free(p, node, gpu)) {
             g_string_append_printf(text, "%s%d", comma, gpu->index);
             comma = ", ";
         }
@@ -37,18 +38,18 @@ static void append_free(GString *text, const struct placement *p, const struct n
 }
 
 /* What would have fitted: this node's free cards, and when they are too few, other nodes that have enough. */
-static char *what_fits(const struct placement *p, const struct node_info *info, size_t wanted) {
+static char *what_fits(const struct placement *p, const struct cluster_node *node, size_t wanted) {
     g_autoptr(GPtrArray) nodes = NULL;
     GString *text = g_string_new(NULL);
 
-    append_free(text, p, info);
-    if (count_free(p->ledger, info) >= wanted)
+    append_free(text, p, node);
+    if (count_free(p, node) >= wanted)
         return g_string_free(text, FALSE);
-    nodes = cluster_nodes(p->cluster);
+    nodes = cluster_nodes(p->pool->cluster);
     for (guint i = 0; i < nodes->len && text->len < 300; i++) {
         const struct cluster_node *other = nodes->pdata[i];
-        size_t n = count_free(p->ledger, other->info);
-        if (other->info != info && n >= wanted && cluster_is_online(p->cluster, other, p->now))
+        size_t n = count_free(p, other);
+        if (other != node && n >= wanted)
             g_string_append_printf(text, "; %s has %zu free", other->info->name, n);
     }
     return g_string_free(text, FALSE);
@@ -67,18 +68,17 @@ static char *describe_holder(const struct placement *p, const struct ledger_entr
 
 static bool check_gpu(const struct placement *p, const struct cluster_node *node, const struct gpu *gpu, size_t wanted,
                       GError **error) {
-    const struct ledger_entry *holder = ledger_holder(p->ledger, gpu->uuid);
-    g_autofree char *fits = NULL;
-    g_autofree char *why = NULL;
+    const struct ledger_entry *holder = ledger_holder(p->pool->ledger, gpu->uuid);
+    g_autofree char *reason = NULL, *fits = NULL, *why = NULL;
+    enum gpu_state state = pool_gpu_state(p->pool, node, gpu, NULL, p->now, &reason);
 
-    if (placement_gpu_is_free(p->ledger, gpu))
+    if (state == GPU_STATE_FREE)
         return true;
-    fits = what_fits(p, node->info, wanted);
+    fits = what_fits(p, node, wanted);
     if (holder)
         why = describe_holder(p, holder);
     else
-        why = g_strdup_printf("not available (%s): %s", gpu_condition_to_str(gpu->condition),
-                              gpu->reason ? gpu->reason : "its identity is not known");
+        why = g_strdup_printf("not available (%s): %s", gpu_state_to_str(state), reason);
     return kr_fail(error, REFUSED, "GPU %d of %s is %s; %s", gpu->index, node->info->name, why, fits);
 }
 
@@ -126,7 +126,7 @@ static bool check_numa(const struct node_info *info, int numa, GError **error) {
 static bool check_cores(const struct placement *p, const struct node_info *info, int cores, int numa, GError **error) {
     const struct numa_node *numa_node = numa == TARGET_NO_NUMA ? NULL : node_info_numa(info, numa);
     int total = numa_node ? numa_node->cores : info->cores;
-    int reserved = ledger_cores_reserved(p->ledger, info->name, numa_node ? numa : TARGET_NO_NUMA);
+    int reserved = ledger_cores_reserved(p->pool->ledger, info->name, numa_node ? numa : TARGET_NO_NUMA);
     g_autofree char *where = numa_node ? g_strdup_printf("NUMA node %d of %s", numa, info->name) : g_strdup(info->name);
 
     if (cores > total)
@@ -138,7 +138,7 @@ static bool check_cores(const struct placement *p, const struct node_info *info,
 }
 
 static bool check_memory(const struct placement *p, const struct node_info *info, int64_t bytes, GError **error) {
-    int64_t left = info->mem_total_bytes - ledger_mem_reserved(p->ledger, info->name);
+    int64_t left = info->mem_total_bytes - ledger_mem_reserved(p->pool->ledger, info->name);
     char asked[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rest[UNITS_TEXT_BYTES];
 
     if (bytes == 0 || bytes <= left)
@@ -155,7 +155,7 @@ static bool check_memory(const struct placement *p, const struct node_info *info
 static bool check_online(const struct placement *p, const struct cluster_node *node, GError **error) {
     char span[UNITS_TEXT_BYTES];
 
-    if (cluster_is_online(p->cluster, node, p->now))
+    if (cluster_is_online(p->pool->cluster, node, p->now))
         return true;
     if (node->heard_mono_ms == 0)
         return kr_fail(error, REFUSED, "node %s is offline: it has not connected since the host started",
@@ -164,11 +164,22 @@ static bool check_online(const struct placement *p, const struct cluster_node *n
                    units_span_to_str(p->now.mono_ms - node->heard_mono_ms, span));
 }
 
+static bool check_mark(const struct placement *p, const struct node_info *info, GError **error) {
+    const struct mark *mark = pool_mark_of_node(p->pool, info->name);
+    char when[CLOCK_TEXT_BYTES];
+
+    if (!mark)
+        return true;
+    return kr_fail(error, REFUSED, "node %s is %s since %s by %s%s%s: it gets no new tasks until `node uncordon %s`",
+                   info->name, mark->is_drain ? "drained" : "cordoned", clock_utc_to_str(mark->since_ms, when),
+                   mark->who, mark->reason[0] ? ", reason: " : "", mark->reason, info->name);
+}
+
 static bool check_node(const struct placement *p, const struct cluster_node *node, GError **error) {
     const struct node_info *info = node->info;
-    const GPtrArray *leases = ledger_of_node(p->ledger, info->name);
+    const GPtrArray *leases = ledger_of_node(p->pool->ledger, info->name);
 
-    if (!check_online(p, node, error))
+    if (!check_online(p, node, error) || !check_mark(p, info, error))
         return false;
     if (leases && leases->len >= NODE_MAX_TASKS)
         return kr_fail(error, REFUSED, "%s has %u tasks already, the most that a node may have", info->name,
@@ -200,14 +211,14 @@ static bool place_on(const struct placement *p, const struct cluster_node *node,
 
 /* The node with the most free cores, of those where the request fits. */
 static const struct cluster_node *choose_node(const struct placement *p, const struct task_spec *spec, GError **error) {
-    g_autoptr(GPtrArray) nodes = cluster_nodes(p->cluster);
+    g_autoptr(GPtrArray) nodes = cluster_nodes(p->pool->cluster);
     const struct cluster_node *best = NULL;
     GString *reasons = g_string_new(NULL);
     int best_free = 0;
 
     for (guint i = 0; i < nodes->len; i++) {
         const struct cluster_node *node = nodes->pdata[i];
-        int left = node->info->cores - ledger_cores_reserved(p->ledger, node->info->name, TARGET_NO_NUMA);
+        int left = node->info->cores - ledger_cores_reserved(p->pool->ledger, node->info->name, TARGET_NO_NUMA);
         g_autoptr(GError) why = NULL;
 
         if (check_node(p, node, &why) && check_cores(p, node->info, spec->cores, TARGET_NO_NUMA, &why) &&
@@ -233,15 +244,16 @@ bool placement_resolve(const struct placement *p, const struct target *target, c
     const struct cluster_node *node;
     g_autofree char *names = NULL;
 
-    node = target ? cluster_find(p->cluster, target->node) : choose_node(p, spec, error);
+    node = target ? cluster_find(p->pool->cluster, target->node) : choose_node(p, spec, error);
     if (!node && target) {
-        names = cluster_names(p->cluster);
+        names = cluster_names(p->pool->cluster);
         return kr_fail(error, BAD_REQUEST, "there is no node \"%s\"; the nodes are: %s", target->node,
                        names[0] ? names : "none has joined yet");
     }
     if (!node || !place_on(p, node, target ? target : &any, spec, &lease, notes, error))
         return false;
     g_strlcpy(lease.node, node->info->name, sizeof lease.node);
+    g_strlcpy(lease.boot_id, node->info->boot_id ? node->info->boot_id : "", sizeof lease.boot_id);
     lease.numa = target ? target->numa : TARGET_NO_NUMA;
     *ret_lease = lease;
     return true;

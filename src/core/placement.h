@@ -5,13 +5,11 @@
 #include <glib.h>
 #include <stdbool.h>
 
-#include "core/cluster.h"
-#include "core/ledger.h"
+#include "core/pool.h"
 #include "model/task.h"
 
 struct placement {
-    const struct cluster *cluster;
-    const struct ledger *ledger;
+    const struct pool *pool;
     struct core_time now;
     int64_t batch_epoch; /* leases above it were granted for the same submission */
 };
@@ -21,6 +19,3 @@ struct placement {
  * KR_ERROR_BAD_REQUEST for what can never fit (no such node, NUMA node, index), KR_ERROR_REFUSED for what does not now. */
 bool placement_resolve(const struct placement *p, const struct target *target, const struct task_spec *spec,
                        struct lease *ret_lease, GPtrArray *notes, GError **error);
-
-/* Whether this card could be granted now, leaving online and cores aside. */
-bool placement_gpu_is_free(const struct ledger *ledger, const struct gpu *gpu);

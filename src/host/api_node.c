@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "core/placement.h"
 #include "host/host_internal.h"
 
 static json_t *holder_to_json(const struct ledger_entry *entry) {
@@ -13,17 +12,33 @@ static json_t *holder_to_json(const struct ledger_entry *entry) {
                      (json_int_t)entry->lease.granted_ms, "epoch", (json_int_t)entry->lease.epoch);
 }
 
-static json_t *gpus_to_json(const struct host *host, const struct node_info *info, bool is_online) {
+/* What the card is to the cluster: its state, since when, why, and what ends it. */
+static void state_into_json(const struct host *host, const struct cluster_node *node, const struct gpu *gpu,
+                            json_t *json) {
+    const struct pool_card *card = controller_gpu(host->controller, node, gpu, host_now());
+    const struct mark *mark = pool_mark_of_gpu(controller_pool(host->controller), gpu->uuid);
+
+    json_object_set_new(json, "free", json_boolean(card->state == GPU_STATE_FREE));
+    json_object_set_new(json, "state", json_string(gpu_state_to_str(card->state)));
+    json_object_set_new(json, "state_since_ms", json_integer(card->since_ms));
+    json_object_set_new(json, "way_out", json_string(gpu_state_way_out(card->state)));
+    if (card->reason)
+        json_object_set_new(json, "state_reason", json_string(card->reason));
+    if (mark)
+        json_object_set_new(json, "cordon", mark_to_json(mark));
+}
+
+static json_t *gpus_to_json(const struct host *host, const struct cluster_node *node) {
     const struct ledger *ledger = controller_ledger(host->controller);
+    const struct node_info *info = node->info;
     json_t *list = json_array();
 
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
         const struct ledger_entry *holder = ledger_holder(ledger, gpu->uuid);
         json_t *json = gpu_to_json(gpu);
-        bool is_free = is_online && info->gpus_known && placement_gpu_is_free(ledger, gpu);
 
-        json_object_set_new(json, "free", json_boolean(is_free));
+        state_into_json(host, node, gpu, json);
         if (holder)
             json_object_set_new(json, "holder", holder_to_json(holder));
         json_array_append_new(list, json);
@@ -51,17 +66,20 @@ static json_t *task_ids(const struct host *host, const char *node) {
 
 static json_t *node_to_json(const struct host *host, const struct cluster_node *node) {
     const struct ledger *ledger = controller_ledger(host->controller);
+    const struct mark *mark = pool_mark_of_node(controller_pool(host->controller), node->info->name);
     bool is_online = cluster_is_online(controller_cluster(host->controller), node, host_now());
     const char *name = node->info->name;
     json_t *json = node_info_to_json(node->info);
 
     json_object_set_new(json, "online", json_boolean(is_online));
+    if (mark)
+        json_object_set_new(json, "cordon", mark_to_json(mark));
     if (node->heard_wall_ms > 0)
         json_object_set_new(json, "last_seen_ms", json_integer(node->heard_wall_ms));
     json_object_set_new(json, "cores_reserved", json_integer(ledger_cores_reserved(ledger, name, TARGET_NO_NUMA)));
     json_object_set_new(json, "memory_reserved_bytes", json_integer(ledger_mem_reserved(ledger, name)));
     json_object_set_new(json, "tasks", task_ids(host, name));
-    json_object_set_new(json, "gpus", gpus_to_json(host, node->info, is_online));
+    json_object_set_new(json, "gpus", gpus_to_json(host, node));
     return json;
 }
 

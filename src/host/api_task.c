@@ -1,4 +1,4 @@
-/* Tasks over HTTP: submit, list, one (with waiting), kill. */
+/* Tasks over HTTP: submit, list, one (with waiting), kill, pause, resume. */
 
 #include <errno.h>
 #include <string.h>
@@ -12,7 +12,8 @@ enum {
     MAX_BATCH_BYTES = 16 * 1024 * 1024,
     MAX_LIST = 1000,
     DEFAULT_LIST = 100,
-    MAX_WAIT_MS = 60000
+    MAX_WAIT_MS = 60000,
+    MAX_KEY_BYTES = 255,
 };
 
 /* A client that waits for a task to change. */
@@ -23,7 +24,7 @@ struct waiter {
     uint32_t task_id;
 };
 
-static json_t *shown(const struct host *host, const struct task *task) {
+json_t *api_task_shown(const struct host *host, const struct task *task) {
     return task_to_json(task, controller_shown_state(host->controller, task, host_now()));
 }
 
@@ -85,31 +86,73 @@ static json_t *refusals_to_json(const GPtrArray *refusals) {
 struct submit_call {
     struct host *host;
     struct http_exchange *x;
+    char batch_id[STORE_BATCH_MAX_BYTES + 1];
 };
 
-static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
-                         const GError *error) {
-    g_autofree struct submit_call *call = user;
-    json_t *list;
+static void reply_submitted(struct submit_call *call, const char *batch_id, const GPtrArray *tasks,
+                            const GPtrArray *notes) {
+    json_t *list = json_array();
 
-    if (error) {
-        http_reply_error(call->x, error, refusals ? refusals_to_json(refusals) : NULL);
+    for (guint i = 0; i < tasks->len; i++) {
+        const struct task *task = tasks->pdata[i];
+        const struct task *live = controller_task(call->host->controller, task->id);
+        json_array_append_new(list, api_task_shown(call->host, live ? live : task));
+    }
+    http_reply_json(call->x, 201,
+                    json_pack("{s:s,s:o,s:o,s:b}", "batch_id", batch_id, "tasks", list, "notes",
+                              notes ? texts_to_json(notes) : json_array(), "repeated", notes == NULL));
+}
+
+static void on_batch(void *user, const GPtrArray *tasks, const GError *error) {
+    g_autofree struct submit_call *call = user;
+
+    if (error)
+        http_reply_error(call->x, error, NULL);
+    else
+        reply_submitted(call, call->batch_id, tasks, NULL);
+}
+
+static void on_submitted(void *user, const struct submit_result *result, const GError *error) {
+    struct submit_call *call = user;
+    struct task_query query = {.limit = MAX_TARGETS};
+
+    if (!error && result->is_replay) {
+        g_strlcpy(call->batch_id, result->batch_id, sizeof call->batch_id);
+        g_strlcpy(query.batch, result->batch_id, sizeof query.batch);
+        store_query_tasks(call->host->store, &query, on_batch, call);
         return;
     }
-    list = json_array();
-    for (guint i = 0; i < tasks->len; i++)
-        json_array_append_new(list, shown(call->host, tasks->pdata[i]));
-    http_reply_json(call->x, 201,
-                    json_pack("{s:s,s:o,s:o}", "batch_id", ((const struct task *)tasks->pdata[0])->batch_id, "tasks",
-                              list, "notes", texts_to_json(notes)));
+    if (error)
+        http_reply_error(call->x, error, result->refusals ? refusals_to_json(result->refusals) : NULL);
+    else
+        reply_submitted(call, result->batch_id, result->tasks, result->notes);
+    g_free(call);
+}
+
+/* The key makes a repeated request harmless; the fingerprint tells a repeated request from another one. */
+static bool read_key(const struct http_exchange *x, struct submission *submission, char **ret_fingerprint,
+                     GError **error) {
+    const char *key = http_header(x, "Idempotency-Key"), *body;
+    size_t len;
+
+    if (!key)
+        return true;
+    if (key[0] == '\0' || strlen(key) > MAX_KEY_BYTES || !g_str_is_ascii(key))
+        return kr_fail(error, BAD_REQUEST, "the Idempotency-Key must have 1 to %d ASCII characters", MAX_KEY_BYTES);
+    body = http_body(x, &len);
+    *ret_fingerprint = g_compute_checksum_for_data(G_CHECKSUM_SHA256, (const guchar *)body, len);
+    submission->key = key;
+    submission->fingerprint = *ret_fingerprint;
+    return true;
 }
 
 void api_task_submit(struct http_exchange *x, void *app) {
     struct host *host = app;
     struct submission submission = {0};
+    g_autofree char *fingerprint = NULL;
     g_autoptr(GError) error = NULL;
 
-    if (read_submission(x, &submission, &error)) {
+    if (read_key(x, &submission, &fingerprint, &error) && read_submission(x, &submission, &error)) {
         struct submit_call *call = g_new0(struct submit_call, 1);
         *call = (struct submit_call){.host = host, .x = x};
         controller_submit(host->controller, &submission, host_now(), on_submitted, call);
@@ -122,7 +165,8 @@ void api_task_submit(struct http_exchange *x, void *app) {
 
 /* ---- list ---- */
 
-static const unsigned live_states = 1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_STOPPING;
+static const unsigned live_states = 1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_PAUSED |
+                                    1U << TASK_STOPPING;
 
 struct list_call {
     struct host *host;
@@ -138,7 +182,7 @@ static void on_listed(void *user, const GPtrArray *tasks, const GError *error) {
     for (guint i = 0; tasks && i < tasks->len && json_array_size(list) < call->limit; i++) {
         const struct task *stored = tasks->pdata[i];
         const struct task *live = controller_task(call->host->controller, stored->id);
-        json_t *json = shown(call->host, live ? live : stored);
+        json_t *json = api_task_shown(call->host, live ? live : stored);
         if (!call->status || strcmp(json_string_value(json_object_get(json, "state")), call->status) == 0)
             json_array_append(list, json);
         json_decref(json);
@@ -162,9 +206,10 @@ static bool read_states(const char *status, unsigned *ret_states, GError **error
     else if (state != TASK_UNSET)
         *ret_states = 1U << state;
     else
-        return kr_fail(error, BAD_REQUEST,
-                       "\"%.32s\" is no state: pending, starting, running, stopping, completed, failed, killed, lost",
-                       status);
+        return kr_fail(
+            error, BAD_REQUEST,
+            "\"%.32s\" is no state: pending, starting, running, paused, stopping, completed, failed, killed, lost",
+            status);
     return true;
 }
 
@@ -202,8 +247,8 @@ void api_task_list(struct http_exchange *x, void *app) {
 
 /* ---- one ---- */
 
-bool api_task_id(const struct http_exchange *x, uint32_t *ret_id, GError **error) {
-    const char *text = http_path_param(x, 0);
+bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GError **error) {
+    const char *text = http_path_param(x, at);
     guint64 id;
 
     if (!g_ascii_string_to_unsigned(text, 10, 1, G_MAXUINT32, &id, NULL))
@@ -223,7 +268,7 @@ static void on_got(void *user, const GPtrArray *tasks, const GError *error) {
     g_autoptr(GError) missing = NULL;
 
     if (tasks && tasks->len > 0) {
-        http_reply_json(call->x, 200, shown(call->host, tasks->pdata[0]));
+        http_reply_json(call->x, 200, api_task_shown(call->host, tasks->pdata[0]));
         return;
     }
     if (!error)
@@ -243,7 +288,7 @@ static void get_now(struct host *host, struct http_exchange *x, uint32_t id) {
     const struct task *task = controller_task(host->controller, id);
 
     if (task)
-        http_reply_json(x, 200, shown(host, task));
+        http_reply_json(x, 200, api_task_shown(host, task));
     else
         get_stored(host, x, id);
 }
@@ -294,7 +339,7 @@ void host_task_changed(struct host *host, const struct task *task, bool is_gone)
     list = value;
     for (guint i = 0; i < list->len; i++) {
         struct waiter *waiter = list->pdata[i];
-        http_reply_json(waiter->x, 200, shown(host, task));
+        http_reply_json(waiter->x, 200, api_task_shown(host, task));
         waiter_close(waiter);
     }
     g_ptr_array_unref(list);
@@ -322,7 +367,7 @@ void api_task_get(struct http_exchange *x, void *app) {
     uint32_t id;
     g_autoptr(GError) error = NULL;
 
-    if (!api_task_id(x, &id, &error) || !http_query_int(x, "revision", 0, G_MAXINT64, -1, &revision, &error) ||
+    if (!api_task_id(x, 0, &id, &error) || !http_query_int(x, "revision", 0, G_MAXINT64, -1, &revision, &error) ||
         !http_query_int(x, "wait_ms", 0, MAX_WAIT_MS, 0, &wait_ms, &error)) {
         http_reply_error(x, error, NULL);
         return;
@@ -334,7 +379,7 @@ void api_task_get(struct http_exchange *x, void *app) {
         get_now(host, x, id);
 }
 
-/* ---- kill ---- */
+/* ---- wishes: kill, pause, resume ---- */
 
 static void on_ended_found(void *user, const GPtrArray *tasks, const GError *error) {
     g_autofree struct get_call *call = user;
@@ -348,29 +393,38 @@ static void on_ended_found(void *user, const GPtrArray *tasks, const GError *err
     http_reply_error(call->x, error ? error : why, NULL);
 }
 
-static void on_kill_recorded(void *user, const struct task *task, const GError *error) {
+static void on_wish_recorded(void *user, const struct task *task, const GError *error) {
     g_autofree struct get_call *call = user;
 
     if (error)
         http_reply_error(call->x, error, NULL);
     else
-        http_reply_json(call->x, 202, shown(call->host, task));
+        http_reply_json(call->x, 202, api_task_shown(call->host, task));
 }
 
-void api_task_kill(struct http_exchange *x, void *app) {
-    struct host *host = app;
+enum wish { WISH_KILL, WISH_PAUSE, WISH_RESUME };
+
+static bool make_wish(struct get_call *call, enum wish wish, GError **error) {
+    struct controller *c = call->host->controller;
+
+    if (wish == WISH_KILL)
+        return controller_kill(c, call->id, host_now(), on_wish_recorded, call, error);
+    return controller_pause(c, call->id, wish == WISH_PAUSE, host_now(), on_wish_recorded, call, error);
+}
+
+static void wish_for(struct http_exchange *x, struct host *host, enum wish wish) {
     struct task_query query = {.limit = 1};
     struct get_call *call;
     uint32_t id;
     g_autoptr(GError) error = NULL;
 
-    if (!api_task_id(x, &id, &error)) {
+    if (!api_task_id(x, 0, &id, &error)) {
         http_reply_error(x, error, NULL);
         return;
     }
     call = g_new0(struct get_call, 1);
     *call = (struct get_call){.host = host, .x = x, .id = id};
-    if (controller_kill(host->controller, id, host_now(), on_kill_recorded, call, &error))
+    if (make_wish(call, wish, &error))
         return;
     if (error->code == KR_ERROR_NOT_FOUND) {
         query.id = id;
@@ -380,3 +434,7 @@ void api_task_kill(struct http_exchange *x, void *app) {
     http_reply_error(x, error, NULL);
     g_free(call);
 }
+
+void api_task_kill(struct http_exchange *x, void *app) { wish_for(x, app, WISH_KILL); }
+void api_task_pause(struct http_exchange *x, void *app) { wish_for(x, app, WISH_PAUSE); }
+void api_task_resume(struct http_exchange *x, void *app) { wish_for(x, app, WISH_RESUME); }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -39,7 +40,7 @@ static const struct controller_ops ops = {.record = op_record, .send = op_send, 
 static void on_recorded(void *user, struct record *record, const GError *error) {
     struct host *host = user;
 
-    if (error)
+    if (error && !(record->is_insert_only && error->code == KR_ERROR_REFUSED))
         log_error("a record could not be written: %s", error->message);
     controller_recorded(host->controller, record, error);
 }
@@ -102,17 +103,7 @@ static void restore_node(struct host *host, const struct store_node *node) {
         node_info_free(info);
 }
 
-static bool restore(struct host *host, GError **error) {
-    g_autoptr(GPtrArray) tasks = NULL;
-    g_autoptr(GPtrArray) nodes = NULL;
-    uint32_t last_task_id;
-    int64_t last_epoch;
-
-    if (!store_load(host->store, &tasks, &nodes, &last_task_id, &last_epoch, error))
-        return false;
-    controller_restore_counters(host->controller, last_task_id, last_epoch);
-    for (guint i = 0; i < nodes->len; i++)
-        restore_node(host, nodes->pdata[i]);
+static bool restore_tasks(struct host *host, GPtrArray *tasks, GError **error) {
     g_ptr_array_set_free_func(tasks, NULL); /* the controller takes them */
     for (guint i = 0; i < tasks->len; i++) {
         uint32_t id = ((struct task *)tasks->pdata[i])->id;
@@ -122,6 +113,26 @@ static bool restore(struct host *host, GError **error) {
     if (tasks->len > 0)
         log_info("%u tasks hold leases", tasks->len);
     return true;
+}
+
+static bool restore(struct host *host, GError **error) {
+    struct store_contents contents;
+    bool ok = true;
+
+    if (!store_load(host->store, &contents, error))
+        return false;
+    controller_restore_counters(host->controller, contents.last_task_id, contents.last_epoch);
+    for (guint i = 0; i < contents.nodes->len; i++)
+        restore_node(host, contents.nodes->pdata[i]);
+    ok = restore_tasks(host, contents.live_tasks, error);
+    g_ptr_array_set_free_func(contents.marks, NULL); /* the controller takes them */
+    for (guint i = 0; i < contents.marks->len; i++)
+        controller_restore_mark(host->controller, contents.marks->pdata[i]);
+    g_ptr_array_set_free_func(contents.keys, NULL);
+    for (guint i = 0; i < contents.keys->len; i++)
+        controller_restore_key(host->controller, contents.keys->pdata[i]);
+    store_contents_clear(&contents);
+    return ok;
 }
 
 static bool open_store(struct host *host, const char *state_dir, GError **error) {
@@ -214,6 +225,15 @@ static void clear_tables(struct host *host) {
     fd_cleanup(&host->lock_fd);
 }
 
+static struct controller *make_controller(struct host *host) {
+    struct controller_settings settings = {
+        .offline_after_ms = config_int(host->config, "offline_after_ms"),
+        .kills_orphans = strcmp(config_str(host->config, "orphan_policy"), "kill") == 0,
+    };
+
+    return controller_new(&ops, host, &settings);
+}
+
 int host_main(const struct config *config) {
     struct host host = {.config = config};
     g_autoptr(GError) error = NULL;
@@ -224,7 +244,7 @@ int host_main(const struct config *config) {
         g_error("libsodium cannot be initialised");
     init_tables(&host);
     uv_loop_init(&host.loop);
-    host.controller = controller_new(&ops, &host, config_int(config, "offline_after_ms"));
+    host.controller = make_controller(&host);
     if (start(&host, &error)) {
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {

@@ -55,15 +55,30 @@ void api_task_submit(struct http_exchange *x, void *app);
 void api_task_list(struct http_exchange *x, void *app);
 void api_task_get(struct http_exchange *x, void *app);
 void api_task_kill(struct http_exchange *x, void *app);
+void api_task_pause(struct http_exchange *x, void *app);
+void api_task_resume(struct http_exchange *x, void *app);
+/* A task as it is shown to people. New reference. */
+json_t *api_task_shown(const struct host *host, const struct task *task);
 /* The core's word that a task came, changed or left memory. */
 void host_task_changed(struct host *host, const struct task *task, bool is_gone);
 void host_waiters_drop(struct host *host);
-/* The id in the path; KR_ERROR_BAD_REQUEST when it is none. */
-bool api_task_id(const struct http_exchange *x, uint32_t *ret_id, GError **error);
+/* The id that is parameter `at` of the path; KR_ERROR_BAD_REQUEST when it is none. */
+bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GError **error);
 
 /* ---- api_node.c ---- */
 void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
+
+/* ---- api_operator.c ---- */
+void api_task_release(struct http_exchange *x, void *app);
+void api_orphan_kill(struct http_exchange *x, void *app);
+void api_orphan_release(struct http_exchange *x, void *app);
+void api_node_cordon(struct http_exchange *x, void *app);
+void api_node_drain(struct http_exchange *x, void *app);
+void api_node_uncordon(struct http_exchange *x, void *app);
+void api_gpu_cordon(struct http_exchange *x, void *app);
+void api_gpu_uncordon(struct http_exchange *x, void *app);
+void api_audit_list(struct http_exchange *x, void *app);
 
 /* ---- openapi.c ---- */
 void api_openapi(struct http_exchange *x, void *app);

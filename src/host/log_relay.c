@@ -157,7 +157,7 @@ static bool read_call(const struct http_exchange *x, struct open_call *call, GEr
     const char *stream = http_query(x, "stream");
     int64_t follow;
 
-    if (!api_task_id(x, &call->task_id, error) || !http_query_int(x, "follow", 0, 1, 0, &follow, error) ||
+    if (!api_task_id(x, 0, &call->task_id, error) || !http_query_int(x, "follow", 0, 1, 0, &follow, error) ||
         !http_query_int(x, "offset", 0, G_MAXINT64, 0, &call->offset, error))
         return false;
     if (stream && strcmp(stream, "stdout") != 0 && strcmp(stream, "stderr") != 0)

@@ -69,6 +69,7 @@ struct task {
     enum task_state state;
     bool kill_requested;
     bool pause_requested; /* a wish that stands until resume */
+    bool release_forced;  /* an operator has given the lease up without proof */
     bool has_exit_code;
     int exit_code;
     bool oom; /* the engine's own word, not guessed from 137 */

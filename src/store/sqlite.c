@@ -8,13 +8,14 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
+#include "store/operator_rows.h"
 #include "store/sqlite_schema.h"
 #include "store/store.h"
 #include "store/task_rows.h"
 
 enum { MAX_GROUP = 512, BUSY_TIMEOUT_MS = 5000 };
 
-enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY };
+enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY, JOB_AUDIT };
 
 struct job {
     enum job_kind kind;
@@ -23,7 +24,9 @@ struct job {
     store_done_cb *on_done;  /* NODE */
     struct task_query query; /* QUERY */
     store_tasks_cb *on_tasks;
-    GPtrArray *tasks; /* the answer to QUERY */
+    struct audit_query audit; /* AUDIT */
+    store_audit_cb *on_audit;
+    GPtrArray *tasks; /* the answer to QUERY, AUDIT */
     void *user;
     GError *error;
 };
@@ -64,10 +67,14 @@ void store_node_free(struct store_node *node) {
 /* ---- the writer ---- */
 
 static bool write_record(struct side *side, const struct record *record, GError **error) {
-    for (guint i = 0; i < record->tasks->len; i++)
-        if (!task_rows_put(side->rows, record->tasks->pdata[i], error))
+    for (guint i = 0; i < record->tasks->len; i++) {
+        const struct task *task = record->tasks->pdata[i];
+        if (record->is_insert_only && task_rows_has(side->rows, task->id))
+            return kr_fail(error, REFUSED, "store: there is a task %u already", task->id);
+        if (!task_rows_put(side->rows, task, error))
             return false;
-    return true;
+    }
+    return operator_rows_put(side->db, record, error);
 }
 
 static bool write_node(sqlite3 *db, const struct store_node *node, GError **error) {
@@ -166,7 +173,8 @@ static void *reader_main(void *arg) {
             job_free(job);
             return NULL;
         }
-        job->tasks = task_rows_query(store->reader.rows, &job->query, &job->error);
+        job->tasks = job->kind == JOB_AUDIT ? operator_rows_audit(store->reader.db, &job->audit, &job->error)
+                                            : task_rows_query(store->reader.rows, &job->query, &job->error);
         g_async_queue_push(store->done, job);
         uv_async_send(&store->async);
     }
@@ -184,6 +192,8 @@ static void deliver(struct store *store) {
             job->on_done(job->user, job->error);
         else if (job->kind == JOB_QUERY)
             job->on_tasks(job->user, job->tasks, job->error);
+        else if (job->kind == JOB_AUDIT)
+            job->on_audit(job->user, job->tasks, job->error);
         job_free(job);
     }
 }
@@ -291,6 +301,15 @@ void store_query_tasks(struct store *store, const struct task_query *query, stor
     g_async_queue_push(store->reader.jobs, job);
 }
 
+void store_query_audit(struct store *store, const struct audit_query *query, store_audit_cb *on_done, void *user) {
+    struct job *job = job_new(JOB_AUDIT);
+
+    job->audit = *query;
+    job->on_audit = on_done;
+    job->user = user;
+    g_async_queue_push(store->reader.jobs, job);
+}
+
 /* ---- at start: nothing is queued yet, so the writer's connection is free ---- */
 
 static GPtrArray *load_nodes(sqlite3 *db, GError **error) {
@@ -327,22 +346,28 @@ static bool load_number(sqlite3 *db, const char *sql, int64_t *ret_number, GErro
     return ok;
 }
 
-bool store_load(struct store *store, GPtrArray **ret_live_tasks, GPtrArray **ret_nodes, uint32_t *ret_last_task_id,
-                int64_t *ret_last_epoch, GError **error) {
-    sqlite3 *db = store->writer.db;
-    int64_t last_id = 0, last_epoch = 0;
-    g_autoptr(GPtrArray) tasks = NULL;
-    g_autoptr(GPtrArray) nodes = NULL;
+void store_contents_clear(struct store_contents *contents) {
+    g_clear_pointer(&contents->live_tasks, g_ptr_array_unref);
+    g_clear_pointer(&contents->nodes, g_ptr_array_unref);
+    g_clear_pointer(&contents->marks, g_ptr_array_unref);
+    g_clear_pointer(&contents->keys, g_ptr_array_unref);
+}
 
-    if (!load_number(db, "SELECT ifnull(max(id), 0) FROM tasks", &last_id, error) ||
-        !load_number(db, "SELECT ifnull(max(epoch), 0) FROM tasks", &last_epoch, error) ||
-        !(tasks = task_rows_live(store->writer.rows, error)) || !(nodes = load_nodes(db, error)))
-        return false;
-    *ret_last_task_id = (uint32_t)last_id;
-    *ret_last_epoch = last_epoch;
-    *ret_live_tasks = g_steal_pointer(&tasks);
-    *ret_nodes = g_steal_pointer(&nodes);
-    return true;
+bool store_load(struct store *store, struct store_contents *ret_contents, GError **error) {
+    sqlite3 *db = store->writer.db;
+    struct store_contents c = {0};
+    int64_t last_id = 0;
+
+    if (load_number(db, "SELECT ifnull(max(id), 0) FROM tasks", &last_id, error) &&
+        load_number(db, "SELECT ifnull(max(epoch), 0) FROM tasks", &c.last_epoch, error) &&
+        (c.live_tasks = task_rows_live(store->writer.rows, error)) && (c.nodes = load_nodes(db, error)) &&
+        (c.marks = operator_rows_marks(db, error)) && (c.keys = operator_rows_keys(db, error))) {
+        c.last_task_id = (uint32_t)last_id;
+        *ret_contents = c;
+        return true;
+    }
+    store_contents_clear(&c);
+    return false;
 }
 
 char *store_meta(struct store *store, const char *key, const char *if_absent, GError **error) {

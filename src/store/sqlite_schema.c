@@ -31,6 +31,18 @@ static const char *const migrations[] = {
     "  task_id INTEGER NOT NULL REFERENCES tasks (id)) WITHOUT ROWID;"
     "CREATE INDEX gpu_leases_task ON gpu_leases (task_id);"
     "CREATE TABLE nodes (name TEXT PRIMARY KEY, credential_hash TEXT NOT NULL, info TEXT) WITHOUT ROWID;",
+    /* 2: pausing, forced release, operators, repeatable submissions */
+    "ALTER TABLE tasks ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN release_forced INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX tasks_batch ON tasks (batch_id);"
+    "CREATE TABLE marks ("
+    "  subject TEXT PRIMARY KEY," /* node:NAME or gpu:UUID */
+    "  is_drain INTEGER NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, who TEXT NOT NULL,"
+    "  action TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL);"
+    "CREATE TABLE submit_keys (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, batch_id TEXT NOT NULL,"
+    "  at_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE INDEX submit_keys_at ON submit_keys (at_ms);",
 };
 
 bool sqlite_fail(sqlite3 *db, const char *what, GError **error) {

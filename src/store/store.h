@@ -29,8 +29,17 @@ struct store_node {
     json_t *info;          /* the node_info it sent last, NULL when none */
 };
 void store_node_free(struct store_node *node);
-bool store_load(struct store *store, GPtrArray **ret_live_tasks, GPtrArray **ret_nodes, uint32_t *ret_last_task_id,
-                int64_t *ret_last_epoch, GError **error);
+/* Everything a host needs at its start. */
+struct store_contents {
+    GPtrArray *live_tasks; /* of struct task: those that hold a lease */
+    GPtrArray *nodes;      /* of struct store_node */
+    GPtrArray *marks;      /* of struct mark */
+    GPtrArray *keys;       /* of struct submit_key */
+    uint32_t last_task_id;
+    int64_t last_epoch;
+};
+void store_contents_clear(struct store_contents *contents);
+bool store_load(struct store *store, struct store_contents *ret_contents, GError **error);
 /* A value kept for good, made by the caller the first time. Caller frees. */
 char *store_meta(struct store *store, const char *key, const char *if_absent, GError **error);
 
@@ -45,13 +54,23 @@ void store_put_node(struct store *store, const char *name, const char *credentia
                     store_done_cb *on_done, void *user);
 
 /* ---- reading ---- */
+enum { STORE_BATCH_MAX_BYTES = 32 };
 struct task_query {
-    uint32_t id;                        /* > 0: this one only */
-    unsigned states;                    /* bits 1 << enum task_state; 0: all */
-    char node[NODE_NAME_MAX_BYTES + 1]; /* "": all */
-    uint32_t before;                    /* > 0: ids below */
+    uint32_t id;                           /* > 0: this one only */
+    unsigned states;                       /* bits 1 << enum task_state; 0: all */
+    char node[NODE_NAME_MAX_BYTES + 1];    /* "": all */
+    uint32_t before;                       /* > 0: ids below */
+    char batch[STORE_BATCH_MAX_BYTES + 1]; /* not "": its tasks, and nothing else of this counts but limit */
     int limit;
 };
 /* tasks: of struct task, newest first, borrowed for the call; NULL on error. */
 typedef void store_tasks_cb(void *user, const GPtrArray *tasks, const GError *error);
 void store_query_tasks(struct store *store, const struct task_query *query, store_tasks_cb *on_done, void *user);
+
+struct audit_query {
+    int64_t before; /* > 0: entries of a lower id */
+    int limit;
+};
+/* entries: of struct audit_entry, newest first, borrowed for the call; NULL on error. */
+typedef void store_audit_cb(void *user, const GPtrArray *entries, const GError *error);
+void store_query_audit(struct store *store, const struct audit_query *query, store_audit_cb *on_done, void *user);

@@ -7,24 +7,28 @@
 
 #define COLUMNS                                                                                                    \
     "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, " \
-    "holding, created_ms, started_ms, finished_ms"
+    "holding, created_ms, started_ms, finished_ms, pause_requested, release_forced"
 
-enum statement { PUT_TASK, DROP_LEASES, PUT_LEASE, QUERY, QUERY_LIVE, STATEMENT_COUNT };
+enum statement { PUT_TASK, DROP_LEASES, PUT_LEASE, IS_THERE, QUERY, QUERY_BATCH, QUERY_LIVE, STATEMENT_COUNT };
 
 static const struct {
     const char *sql;
     bool writes;
 } statements[STATEMENT_COUNT] = {
-    [PUT_TASK] = {"INSERT INTO tasks (" COLUMNS ") VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)"
+    [PUT_TASK] = {"INSERT INTO tasks (" COLUMNS
+                  ") VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"
                   " ON CONFLICT (id) DO UPDATE SET epoch=?2, node=?3, state=?4, holds_lease=?5, kill_requested=?10,"
-                  " exit_code=?11, oom=?12, reason=?13, holding=?14, started_ms=?16, finished_ms=?17",
+                  " exit_code=?11, oom=?12, reason=?13, holding=?14, started_ms=?16, finished_ms=?17,"
+                  " lease=?9, pause_requested=?18, release_forced=?19",
                   true},
     [DROP_LEASES] = {"DELETE FROM gpu_leases WHERE task_id = ?1", true},
     [PUT_LEASE] = {"INSERT INTO gpu_leases (gpu_uuid, task_id) VALUES (?1, ?2)", true},
+    [IS_THERE] = {"SELECT 1 FROM tasks WHERE id = ?1", true},
     /* ?1 id or 0, ?2 state bits or 0, ?3 node or '', ?4 before or 0, ?5 limit */
     [QUERY] = {"SELECT " COLUMNS " FROM tasks WHERE (?1 = 0 OR id = ?1) AND (?2 = 0 OR ((1 << state) & ?2) != 0)"
                " AND (?3 = '' OR node = ?3) AND (?4 = 0 OR id < ?4) ORDER BY id DESC LIMIT ?5",
                false},
+    [QUERY_BATCH] = {"SELECT " COLUMNS " FROM tasks WHERE batch_id = ?1 ORDER BY id LIMIT ?2", false},
     [QUERY_LIVE] = {"SELECT " COLUMNS " FROM tasks WHERE holds_lease = 1 ORDER BY id", false},
 };
 
@@ -106,6 +110,8 @@ static bool put_task(struct task_rows *rows, const struct task *task, GError **e
     sqlite3_bind_int64(stmt, 15, task->created_ms);
     sqlite3_bind_int64(stmt, 16, task->started_ms);
     sqlite3_bind_int64(stmt, 17, task->finished_ms);
+    sqlite3_bind_int(stmt, 18, task->pause_requested);
+    sqlite3_bind_int(stmt, 19, task->release_forced);
     return finish(rows, PUT_TASK, error);
 }
 
@@ -122,6 +128,16 @@ bool task_rows_put(struct task_rows *rows, const struct task *task, GError **err
             return false;
     }
     return true;
+}
+
+bool task_rows_has(struct task_rows *rows, uint32_t id) {
+    sqlite3_stmt *stmt = rows->stmt[IS_THERE];
+    bool is_there;
+
+    sqlite3_bind_int64(stmt, 1, id);
+    is_there = sqlite3_step(stmt) == SQLITE_ROW;
+    sqlite3_reset(stmt);
+    return is_there;
 }
 
 static const char *text_at(sqlite3_stmt *stmt, int column) { return (const char *)sqlite3_column_text(stmt, column); }
@@ -153,6 +169,8 @@ static struct task *read_task(sqlite3_stmt *stmt, GError **error) {
     task->created_ms = sqlite3_column_int64(stmt, 14);
     task->started_ms = sqlite3_column_int64(stmt, 15);
     task->finished_ms = sqlite3_column_int64(stmt, 16);
+    task->pause_requested = sqlite3_column_int(stmt, 17);
+    task->release_forced = sqlite3_column_int(stmt, 18);
     task->spec = task_spec_from_json(spec, &why);
     ok = task->spec && lease_from_json(lease, &task->lease, &why) && task->state > TASK_UNSET &&
          task->state < TASK_STATE_COUNT_;
@@ -193,6 +211,11 @@ static GPtrArray *collect(struct task_rows *rows, enum statement which, GError *
 GPtrArray *task_rows_query(struct task_rows *rows, const struct task_query *query, GError **error) {
     sqlite3_stmt *stmt = rows->stmt[QUERY];
 
+    if (query->batch[0]) {
+        bind_text(rows->stmt[QUERY_BATCH], 1, query->batch);
+        sqlite3_bind_int(rows->stmt[QUERY_BATCH], 2, query->limit);
+        return collect(rows, QUERY_BATCH, error);
+    }
     sqlite3_bind_int64(stmt, 1, query->id);
     sqlite3_bind_int64(stmt, 2, query->states);
     bind_text(stmt, 3, query->node);

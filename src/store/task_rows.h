@@ -15,6 +15,9 @@ void task_rows_free(struct task_rows *rows);
  * KR_ERROR_REFUSED when another task has a lease on one of its GPUs. */
 bool task_rows_put(struct task_rows *rows, const struct task *task, GError **error);
 
-/* Newest first; of struct task, caller unrefs. */
+/* Is a task of that id there? */
+bool task_rows_has(struct task_rows *rows, uint32_t id);
+
+/* Newest first (a batch: as it was submitted); of struct task, caller unrefs. */
 GPtrArray *task_rows_query(struct task_rows *rows, const struct task_query *query, GError **error);
 GPtrArray *task_rows_live(struct task_rows *rows, GError **error);

@@ -31,19 +31,23 @@ int main(void) {
     const struct core_time now = {.wall_ms = 1700000000000, .mono_ms = 1000};
     const char *argv[] = {"train", NULL};
     struct task_spec spec = {.argv = (char **)(uintptr_t)argv, .cores = 1};
-    struct cluster *cluster = cluster_new(30000);
-    struct ledger *ledger = ledger_new();
+    const struct proof at_rest = {.facts = PROOF_CARD, .samples = 2};
+    struct pool pool;
     static struct lease held[N_NODES * N_GPUS];
     unsigned decisions = 0, refused = 0, n_held = 0;
     g_autoptr(GRand) random = g_rand_new_with_seed(1);
     int64_t begin_ms;
 
-    for (int i = 0; i < N_NODES; i++)
-        cluster_heard(cluster_put(cluster, make_node(i)), now);
+    pool_init(&pool, 30000);
+    for (int i = 0; i < N_NODES; i++) {
+        struct node_info *info = make_node(i);
+        for (guint k = 0; k < info->gpus->len; k++)
+            pool_set_proof(&pool, ((struct gpu *)info->gpus->pdata[k])->uuid, &at_rest);
+        cluster_heard(cluster_put(pool.cluster, info), now);
+    }
     begin_ms = clock_mono_ms();
     while (decisions % 1024 != 0 || clock_mono_ms() - begin_ms < DURATION_MS) {
-        struct placement p = {
-            .cluster = cluster, .ledger = ledger, .now = now, .batch_epoch = ledger_last_epoch(ledger)};
+        struct placement p = {.pool = &pool, .now = now, .batch_epoch = ledger_last_epoch(pool.ledger)};
         g_autoptr(GPtrArray) notes = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GError) why = NULL;
         struct target target;
@@ -58,20 +62,21 @@ int main(void) {
             refused++;
         } else {
             lease.task_id = decisions;
-            lease.epoch = ledger_next_epoch(ledger);
-            ledger_grant(ledger, &lease, "train", false);
+            lease.epoch = ledger_next_epoch(pool.ledger);
+            ledger_grant(pool.ledger, &lease, "train", false);
             held[n_held++] = lease;
         }
         if (n_held > N_NODES * N_GPUS / 2) {
             unsigned i = (unsigned)g_rand_int_range(random, 0, (int)n_held);
-            ledger_release(ledger, held[i].node, held[i].task_id, held[i].epoch);
+            ledger_release(pool.ledger, held[i].node, held[i].task_id, held[i].epoch);
+            for (size_t k = 0; k < held[i].n_gpus; k++)
+                pool_set_proof(&pool, held[i].gpus[k].uuid, &at_rest);
             held[i] = held[--n_held];
         }
     }
     printf("{\"name\":\"ledger_decisions_per_s\",\"value\":%.0f,\"refused_share\":%.2f,\"goal\":100000}\n",
            decisions * 1000.0 / (double)(clock_mono_ms() - begin_ms), (double)refused / decisions);
-    ledger_check(ledger);
-    ledger_free(ledger);
-    cluster_free(cluster);
+    ledger_check(pool.ledger);
+    pool_clear(&pool);
     return 0;
 }

@@ -385,7 +385,8 @@ def gpu(index, **more):
     base = {"index": index, "uuid": "GPU-0000%04d-2222-3333-4444-5555666%05d" % (index, index), "pci_address": "0000:41:00.0",
             "name": "NVIDIA H100 80GB HBM3", "condition": "ok", "memory_total_bytes": 80 * GIB,
             "memory_used_bytes": 1 * GIB, "utilization_percent": 0, "temperature_celsius": 34, "power_mw": 71000,
-            "power_limit_mw": 700000, "free": True}
+            "power_limit_mw": 700000, "free": True, "state": "free", "state_since_ms": now_ms() - 7530_000,
+            "way_out": "it can be granted"}
     base.update(more)
     return base
 
@@ -397,14 +398,19 @@ def a_node(**more):
             "disk_ok": True, "gpus_known": True, "gpus_simulated": True, "gpu_text": "driver 550.54.15, NVML 12.550",
             "tasks": [70, 71], "numa": [{"id": 0, "cpus": "0-31", "memory_bytes": 256 * GIB},
                                         {"id": 1, "cpus": "32-63", "memory_bytes": 256 * GIB}],
-            "gpus": [gpu(0, free=False, memory_used_bytes=70 * GIB, utilization_percent=98, temperature_celsius=71,
+            "gpus": [gpu(0, free=False, state="in_use", memory_used_bytes=70 * GIB, utilization_percent=98, temperature_celsius=71,
                          power_mw=690000, holder={"kind": "task", "task_id": 70, "name": "train.py",
                                                   "since_ms": now_ms() - 7530_000, "text": "task 70"}),
                      gpu(1),
-                     gpu(2, free=False, condition="foreign", reason="pid 4711 python3 (user alice) uses it"),
+                     gpu(2, free=False, condition="foreign", reason="pid 4711 python3 (user alice) uses it", state="foreign",
+                         state_reason="pid 4711 python3 (user alice) uses it",
+                         way_out="free when that process has ended and the memory is back"),
                      {"index": 3, "uuid": "GPU-x", "pci_address": "0000:c1:00.0", "name": "NVIDIA H100 80GB HBM3",
-                      "condition": "unknown", "reason": "NVML does not answer", "free": False},
-                     gpu(4, free=False, holder={"kind": "orphan", "task_id": 9, "since_ms": now_ms() - 3630_000,
+                      "condition": "unknown", "reason": "NVML does not answer", "free": False, "state": "unknown",
+                      "state_since_ms": now_ms() - 30_500, "state_reason": "NVML does not answer",
+                      "way_out": "its node proves by itself that the card is at rest"},
+                     gpu(4, free=False, state="orphaned", state_reason="a task unknown to this host runs there",
+                         way_out="task kill ID@NODE", holder={"kind": "orphan", "task_id": 9, "since_ms": now_ms() - 3630_000,
                                                 "text": "a task unknown to this host runs there"})]}
     base.update(more)
     return base

@@ -106,7 +106,7 @@ static void host_start(struct world *w) {
     uint32_t last_id = 0;
     int64_t last_epoch = 0;
 
-    w->host = controller_new(&ops, w, OFFLINE_MS);
+    w->host = controller_new(&ops, w, &(struct controller_settings){.offline_after_ms = OFFLINE_MS});
     g_hash_table_iter_init(&iter, w->disk);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const struct task *task = value;
@@ -306,12 +306,10 @@ static void host_take(struct world *w, struct node *node) {
 
 /* ---- users ---- */
 
-static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
-                         const GError *error) {
+static void on_submitted(void *user, const struct submit_result *result, const GError *error) {
+    const GPtrArray *refusals = result->refusals;
     struct world *w = user;
 
-    (void)tasks;
-    (void)notes;
     if (error && (!error->message[0] || (error->code == KR_ERROR_REFUSED && (!refusals || refusals->len == 0))))
         broken(w, "a refusal without a reason", error->message);
 }

@@ -119,6 +119,7 @@ static struct node_info *make_node(const char *name, int n_gpus) {
         g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%s-%d", name, i);
         g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
         gpu->condition = GPU_CONDITION_OK;
+        gpu->proof = (struct proof){.facts = PROOF_CARD, .samples = 2};
         gpu->valid = GPU_HAS_NUMA;
         gpu->numa_node = i / 2;
         g_ptr_array_add(info->gpus, gpu);
@@ -135,7 +136,7 @@ static void hello(struct bed *bed, const char *name, int n_gpus) {
 static struct bed *bed_new(void) {
     struct bed *bed = g_new0(struct bed, 1);
 
-    bed->c = controller_new(&ops, bed, 30000);
+    bed->c = controller_new(&ops, bed, &(struct controller_settings){.offline_after_ms = 30000});
     bed->sent = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
     bed->now = (struct core_time){.wall_ms = 1700000000000, .mono_ms = 1000000};
     hello(bed, "mynode", 4);
@@ -167,11 +168,10 @@ static void commit(struct bed *bed, const char *failure) {
     }
 }
 
-static void on_submitted(void *user, const GPtrArray *tasks, const GPtrArray *notes, const GPtrArray *refusals,
-                         const GError *error) {
+static void on_submitted(void *user, const struct submit_result *result, const GError *error) {
+    const GPtrArray *tasks = result->tasks, *refusals = result->refusals;
     struct bed *bed = user;
 
-    (void)notes;
     bed->is_answered = true;
     g_free(bed->error);
     bed->error = g_strdup(error ? error->message : NULL);
@@ -210,7 +210,11 @@ static const char *last_type(const struct bed *bed) {
 
 static void report(struct bed *bed, uint32_t id, enum task_state state, bool released) {
     const struct task *task = controller_task(bed->c, id);
-    struct task_report said = {.task_id = id, .epoch = task->lease.epoch, .state = state, .released = released};
+    struct task_report said = {.task_id = id,
+                               .epoch = task->lease.epoch,
+                               .state = state,
+                               .released = released,
+                               .proof = {.facts = released ? PROOF_CONTAINER_GONE | PROOF_CARD : 0}};
     g_autofree char *node = g_strdup(task->lease.node);
 
     controller_report(bed->c, node, &said, bed->now);
@@ -453,7 +457,11 @@ static struct node_report *make_report(uint32_t id, int64_t epoch, const char *n
     struct node_report *said = g_new0(struct node_report, 1);
 
     said->lease = make_lease(id, epoch, node, gpus);
-    said->report = (struct task_report){.task_id = id, .epoch = epoch, .state = state, .released = released};
+    said->report = (struct task_report){.task_id = id,
+                                        .epoch = epoch,
+                                        .state = state,
+                                        .released = released,
+                                        .proof = {.facts = released ? PROOF_CONTAINER_GONE | PROOF_CARD : 0}};
     return said;
 }
 

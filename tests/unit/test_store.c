@@ -92,11 +92,7 @@ static struct task *make_task(uint32_t id, const char *gpu, enum task_state stat
 }
 
 static void put(struct bed *bed, struct task *task) {
-    struct record *record = g_new0(struct record, 1);
-
-    record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
-    g_ptr_array_add(record->tasks, task);
-    store_record(bed->store, record);
+    store_record(bed->store, record_of_task(task));
 }
 
 static void wait_for(struct bed *bed, int answered) {
@@ -106,10 +102,7 @@ static void wait_for(struct bed *bed, int answered) {
 
 static void test_survives(void) {
     struct bed *bed = bed_new();
-    g_autoptr(GPtrArray) tasks = NULL;
-    g_autoptr(GPtrArray) nodes = NULL;
-    uint32_t last_id;
-    int64_t last_epoch;
+    struct store_contents had;
     const struct task *task;
 
     put(bed, make_task(1, "GPU-a", TASK_RUNNING));
@@ -118,24 +111,22 @@ static void test_survives(void) {
     reopen(bed); /* closing answers and writes what waits */
     g_assert_cmpint(bed->answered, ==, 2);
     g_assert_cmpint(bed->failed, ==, 0);
-    g_assert_true(store_load(bed->store, &tasks, &nodes, &last_id, &last_epoch, NULL));
-    g_assert_cmpuint(tasks->len, ==, 1); /* live ones only */
-    g_assert_cmpuint(last_id, ==, 2);
-    g_assert_cmpint(last_epoch, ==, 2);
-    task = tasks->pdata[0];
+    g_assert_true(store_load(bed->store, &had, NULL));
+    g_assert_cmpuint(had.live_tasks->len, ==, 1); /* live ones only */
+    g_assert_cmpuint(had.last_task_id, ==, 2);
+    g_assert_cmpint(had.last_epoch, ==, 2);
+    task = had.live_tasks->pdata[0];
     g_assert_cmpstr(task->lease.gpus[0].uuid, ==, "GPU-a");
     g_assert_cmpstr(task->spec->argv[2], ==, "é\n");
-    g_assert_cmpuint(nodes->len, ==, 1);
-    g_assert_cmpstr(((const struct store_node *)nodes->pdata[0])->credential_hash, ==, "hash");
+    g_assert_cmpuint(had.nodes->len, ==, 1);
+    g_assert_cmpstr(((const struct store_node *)had.nodes->pdata[0])->credential_hash, ==, "hash");
+    store_contents_clear(&had);
     bed_free(bed);
 }
 
 static void test_one_holder(void) { /* R1: the second guard; a failing record leaves the others of its group alone */
     struct bed *bed = bed_new();
-    g_autoptr(GPtrArray) tasks = NULL;
-    g_autoptr(GPtrArray) nodes = NULL;
-    uint32_t last_id;
-    int64_t last_epoch;
+    struct store_contents had;
 
     put(bed, make_task(1, "GPU-a", TASK_RUNNING));
     put(bed, make_task(2, "GPU-a", TASK_RUNNING));
@@ -148,8 +139,9 @@ static void test_one_holder(void) { /* R1: the second guard; a failing record le
     wait_for(bed, 5);
     g_assert_cmpint(bed->failed, ==, 1);
     reopen(bed);
-    g_assert_true(store_load(bed->store, &tasks, &nodes, &last_id, &last_epoch, NULL));
-    g_assert_cmpuint(tasks->len, ==, 2);
+    g_assert_true(store_load(bed->store, &had, NULL));
+    g_assert_cmpuint(had.live_tasks->len, ==, 2);
+    store_contents_clear(&had);
     bed_free(bed);
 }
 

@@ -1,0 +1,102 @@
+#include "core/pool.h"
+
+#include "base/units.h"
+
+static void card_free(struct pool_card *card) {
+    g_free(card->reason);
+    g_free(card);
+}
+
+void pool_init(struct pool *pool, int64_t offline_after_ms) {
+    pool->cluster = cluster_new(offline_after_ms);
+    pool->ledger = ledger_new();
+    pool->cards = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)card_free);
+    pool->marks = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)mark_free);
+}
+
+void pool_clear(struct pool *pool) {
+    g_hash_table_unref(pool->cards);
+    g_hash_table_unref(pool->marks);
+    ledger_free(pool->ledger);
+    cluster_free(pool->cluster);
+}
+
+static struct pool_card *card_of(struct pool *pool, const char *uuid) {
+    struct pool_card *card = g_hash_table_lookup(pool->cards, uuid);
+
+    if (!card) {
+        card = g_new0(struct pool_card, 1);
+        g_hash_table_insert(pool->cards, g_strdup(uuid), card);
+    }
+    return card;
+}
+
+void pool_set_proof(struct pool *pool, const char *uuid, const struct proof *proof) {
+    card_of(pool, uuid)->proof = proof ? *proof : (struct proof){0};
+}
+
+void pool_set_proofs(struct pool *pool, const struct lease *lease, const struct proof *proof) {
+    for (size_t i = 0; i < lease->n_gpus; i++)
+        pool_set_proof(pool, lease->gpus[i].uuid, proof);
+}
+
+const struct mark *pool_mark_of_node(const struct pool *pool, const char *node) {
+    char subject[MARK_SUBJECT_MAX_BYTES + 1];
+
+    mark_subject_of_node(node, subject);
+    return g_hash_table_lookup(pool->marks, subject);
+}
+
+const struct mark *pool_mark_of_gpu(const struct pool *pool, const char *uuid) {
+    char subject[MARK_SUBJECT_MAX_BYTES + 1];
+
+    mark_subject_of_gpu(uuid, subject);
+    return g_hash_table_lookup(pool->marks, subject);
+}
+
+void pool_set_mark(struct pool *pool, struct mark *mark) { g_hash_table_replace(pool->marks, mark->subject, mark); }
+void pool_drop_mark(struct pool *pool, const char *subject) { g_hash_table_remove(pool->marks, subject); }
+
+/* Why the node's word about its cards does not count now. Caller frees; NULL when it does. */
+static char *no_word(const struct pool *pool, const struct cluster_node *node, struct core_time now) {
+    char span[UNITS_TEXT_BYTES];
+
+    if (node->heard_mono_ms == 0)
+        return g_strdup("its node has not connected since the host started");
+    if (!cluster_is_online(pool->cluster, node, now))
+        return g_strdup_printf("its node is silent for %s", units_span_to_str(now.mono_ms - node->heard_mono_ms, span));
+    if (!node->info->gpus_known)
+        return g_strdup_printf("its node reports no inventory: %s",
+                               node->info->gpu_text ? node->info->gpu_text : "no reason given");
+    return NULL;
+}
+
+enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                              const struct task *holder_task, struct core_time now, char **ret_reason) {
+    static const struct proof none = {0};
+    const struct pool_card *card = g_hash_table_lookup(pool->cards, gpu->uuid);
+    g_autofree char *why = no_word(pool, node, now);
+    struct gpu_view view = {.gpu = gpu,
+                            .why_no_word = why,
+                            .holder = gpu->uuid[0] ? ledger_holder(pool->ledger, gpu->uuid) : NULL,
+                            .task = holder_task,
+                            .gpu_mark = pool_mark_of_gpu(pool, gpu->uuid),
+                            .node_mark = pool_mark_of_node(pool, node->info->name),
+                            .proof = card ? &card->proof : &none};
+
+    return gpu_state_judge(&view, ret_reason);
+}
+
+const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                                      const struct task *holder_task, struct core_time now) {
+    char *reason;
+    enum gpu_state state = pool_gpu_state(pool, node, gpu, holder_task, now, &reason);
+    struct pool_card *card = card_of(pool, gpu->uuid[0] ? gpu->uuid : gpu->pci);
+
+    if (card->state != state)
+        card->since_ms = now.wall_ms;
+    card->state = state;
+    g_free(card->reason);
+    card->reason = reason;
+    return card;
+}

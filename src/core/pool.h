@@ -1,0 +1,47 @@
+#pragma once
+/* The facts about cards that decisions are made from, in one place: nodes, leases, operators' marks, and the proofs that
+ * cards are at rest. Pure. */
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "core/cluster.h"
+#include "core/gpu_state.h"
+#include "core/ledger.h"
+#include "model/operator.h"
+
+struct pool {
+    struct cluster *cluster;
+    struct ledger *ledger;
+    GHashTable *cards; /* UUID -> struct pool_card */
+    GHashTable *marks; /* subject -> struct mark */
+};
+
+/* What is remembered of a card beside the facts: since when it is what it is, and the proof that stands. */
+struct pool_card {
+    enum gpu_state state;
+    char *reason;
+    int64_t since_ms; /* wall clock */
+    struct proof proof;
+};
+
+void pool_init(struct pool *pool, int64_t offline_after_ms);
+void pool_clear(struct pool *pool);
+
+/* A card proved at rest, or no longer (NULL). It counts while nobody holds the card; whoever releases a lease that its node
+ * may have known says anew what is proved. */
+void pool_set_proof(struct pool *pool, const char *uuid, const struct proof *proof);
+void pool_set_proofs(struct pool *pool, const struct lease *lease, const struct proof *proof); /* of its cards */
+
+/* Borrowed, or NULL. */
+const struct mark *pool_mark_of_node(const struct pool *pool, const char *node);
+const struct mark *pool_mark_of_gpu(const struct pool *pool, const char *uuid);
+void pool_set_mark(struct pool *pool, struct mark *mark); /* takes it */
+void pool_drop_mark(struct pool *pool, const char *subject);
+
+/* The state of a node's card now. holder_task: of the lease that holds it, when the caller knows it. */
+enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                              const struct task *holder_task, struct core_time now, char **ret_reason);
+/* The same, noted with the time of its last change. Borrowed until the next note of this card. */
+const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                                      const struct task *holder_task, struct core_time now);
