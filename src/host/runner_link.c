@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "host/host_internal.h"
 #include "model/wire.h"
+#include "model/wire_seq.h"
 
 enum { CREDENTIAL_BYTES = 32, TOKEN_MAX_BYTES = 512, MAX_TASKS_PER_NODE = 10000 };
 
@@ -19,6 +20,7 @@ struct runner_link {
     struct ws *ws;
     char *node; /* as its credential says */
     bool is_welcome;
+    struct wire_seq seq;
 };
 
 /* ---- credentials: random, so a plain fast hash keeps them ---- */
@@ -144,8 +146,10 @@ static void link_end(struct runner_link *link) {
 }
 
 static void send_json(struct runner_link *link, json_t *message) {
-    g_autofree char *text = jsonx_to_str(message);
+    g_autofree char *text = NULL;
 
+    wire_seq_stamp(&link->seq, message);
+    text = jsonx_to_str(message);
     json_decref(message);
     ws_send_text(link->ws, text, strlen(text));
 }
@@ -290,6 +294,12 @@ static void on_text(void *user, const char *text, size_t len) {
     const char *type = json_string_value(json_object_get(message, "type"));
     size_t i = 0;
 
+    if (type && !wire_seq_check(&link->seq, message, &error)) {
+        log_warning("node %s: %s; it connects anew and tells everything", link->node, error->message);
+        ws_close(link->ws, 1002, "message out of sequence");
+        json_decref(message);
+        return;
+    }
     while (i < G_N_ELEMENTS(messages) && g_strcmp0(messages[i].type, type) != 0)
         i++;
     if (i == G_N_ELEMENTS(messages) || messages[i].before_welcome == link->is_welcome)

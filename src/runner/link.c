@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/wire.h"
+#include "model/wire_seq.h"
 #include "net/http_client.h"
 #include "net/ws.h"
 #include "runner/runner_config.h"
@@ -30,6 +31,7 @@ struct link {
     struct ws_dial *dial;
     struct ws *ws;
     bool is_up;
+    struct wire_seq seq; /* of this connection */
     GPtrArray *held; /* of json_t: what happened between hello and welcome, to be said then */
     bool is_down_logged;
     bool has_rejoined; /* and no welcome since: a new credential has not helped, or not yet */
@@ -203,8 +205,10 @@ static void lose_connection(struct link *link, const char *reason) {
 }
 
 static void send_json(struct link *link, json_t *message) {
-    g_autofree char *text = jsonx_to_str(message);
+    g_autofree char *text = NULL;
 
+    wire_seq_stamp(&link->seq, message);
+    text = jsonx_to_str(message);
     json_decref(message);
     ws_send_text(link->ws, text, strlen(text));
 }
@@ -251,6 +255,8 @@ static void on_text(void *user, const char *text, size_t len) {
 
     if (!type)
         log_warning("the host sent something that is no message: %s", error ? error->message : "no type");
+    else if (!wire_seq_check(&link->seq, message, &error))
+        lose_connection(link, error->message);
     else if (strcmp(type, WIRE_REFUSED) == 0)
         on_refused(link, message);
     else if (!link->is_up && strcmp(type, WIRE_WELCOME) == 0)
@@ -298,6 +304,7 @@ static void on_dialled(void *user, struct ws *ws, const GError *error) {
         try_later(link, error->message);
     } else {
         link->ws = ws;
+        link->seq = (struct wire_seq){0};
         ws_set_handlers(ws, &handlers, link);
         say_hello(link);
     }

@@ -20,6 +20,7 @@
 #include "model/node.h"
 #include "model/task.h"
 #include "model/wire.h"
+#include "model/wire_seq.h"
 #include "net/http_client.h"
 #include "net/ws.h"
 
@@ -29,18 +30,22 @@ struct fake {
     uv_loop_t loop;
     char *base;
     struct ws *ws;
+    struct wire_seq seq;
     int ready_fd;
 };
 
 static void send_json(struct fake *fake, json_t *message) {
-    g_autofree char *text = jsonx_to_str(message);
+    g_autofree char *text = NULL;
 
+    wire_seq_stamp(&fake->seq, message);
+    text = jsonx_to_str(message);
     json_decref(message);
     ws_send_text(fake->ws, text, strlen(text));
 }
 
 static void take_start(struct fake *fake, const json_t *message) {
-    struct task_report report = {.state = TASK_COMPLETED, .has_exit_code = true, .released = true};
+    struct task_report report = {.state = TASK_COMPLETED, .has_exit_code = true, .released = true,
+                                 .proof = {.facts = PROOF_CONTAINER_GONE}};
     struct lease lease;
 
     if (!lease_from_json(json_object_get(message, "lease"), &lease, NULL))

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/wire_seq.h"
 #include "net/http_server.h"
 
 enum { DEADLINE_MS = 15000 };
@@ -22,6 +23,7 @@ struct fixture {
     struct link *link;
     /* the host */
     struct ws *ws;
+    struct wire_seq seq;
     int joins, connects, hellos;
     const char *credential; /* that it accepts */
     bool forgets;           /* takes no credential, not even one it has just given */
@@ -37,13 +39,37 @@ struct fixture {
 
 /* ---- the host ---- */
 
-static void host_say(struct fixture *f, const char *text) { ws_send_text(f->ws, text, strlen(text)); }
+/* Numbers what is a message; "nonsense" goes as it is. */
+static void host_say(struct fixture *f, const char *text) {
+    json_t *message = jsonx_parse(text, strlen(text), NULL);
+    g_autofree char *numbered = NULL;
+
+    if (json_object_get(message, "type")) {
+        wire_seq_stamp(&f->seq, message);
+        numbered = jsonx_to_str(message);
+    }
+    json_decref(message);
+    ws_send_text(f->ws, numbered ? numbered : text, strlen(numbered ? numbered : text));
+}
+
+/* The message without its number, which must be the next one. */
+static char *checked(struct fixture *f, const char *text) {
+    json_t *message = jsonx_parse(text, strlen(text), NULL);
+    char *plain;
+
+    g_assert_true(wire_seq_check(&f->seq, message, NULL));
+    json_object_del(message, "seq");
+    plain = jsonx_to_str(message);
+    json_decref(message);
+    return plain;
+}
 
 static void on_text(void *user, const char *text, size_t len) {
     struct fixture *f = user;
+    g_autofree char *plain = checked(f, text);
 
     if (!strstr(text, "\"type\":\"hello\"")) {
-        g_string_append_printf(f->heard, "%s;", text);
+        g_string_append_printf(f->heard, "%s;", plain);
         return;
     }
     f->hellos++;
@@ -75,6 +101,7 @@ static void on_ready(void *user, struct ws *ws) {
 
     ws_free(f->ws);
     f->ws = ws;
+    f->seq = (struct wire_seq){0};
     ws_set_handlers(ws, &handlers, f);
 }
 
@@ -330,6 +357,20 @@ static void test_messages(struct fixture *f, gconstpointer data) {
     WAIT(f, f->drains > 0);
 }
 
+/* A message is lost, doubled or overtaken: everything is told anew, and nothing of this connection counts any more. */
+static void test_out_of_sequence(struct fixture *f, gconstpointer data) {
+    open_link(f);
+    WAIT(f, f->welcomes == 1);
+    f->seq.sent++;
+    host_say(f, "{\"type\":\"start\"}");
+    WAIT(f, f->welcomes == 2);
+    f->seq.sent--;
+    host_say(f, "{\"type\":\"start\"}");
+    WAIT(f, f->welcomes == 3);
+    host_say(f, "{\"type\":\"ack\"}");
+    WAIT(f, strcmp(f->told->str, "ack;") == 0);
+}
+
 /* A task may end between hello, which does not say so, and welcome. */
 static void test_between_hello_and_welcome(struct fixture *f, gconstpointer data) {
     f->is_mute = true;
@@ -406,6 +447,7 @@ int main(int argc, char **argv) {
     ADD("join-in-vain", test_rejoin_in_vain);
     ADD("host-away", test_host_away);
     ADD("messages", test_messages);
+    ADD("/link/R5-out-of-sequence", test_out_of_sequence);
     ADD("between-hello-and-welcome", test_between_hello_and_welcome);
     ADD("refused", test_refused);
     ADD("hello-again", test_hello_again);
