@@ -245,7 +245,7 @@ static const struct cli_verb verbs[] = {
         .positional = "NODE::IDX[,IDX…]",
         .min_args = 1,
         .max_args = 1,
-        .summary = "let GPUs be granted again; faults that their node remembers of them are void",
+        .summary = "let cordoned GPUs be granted again",
         .options = order_options,
         .run = cmd_gpu_uncordon,
     },

@@ -171,7 +171,7 @@ text = sys.stdin.read()
 nodes = {n["name"]: n for n in json.loads(text)["nodes"]} if text.startswith("{") else {}
 for name in sys.argv[1:]:
     n = nodes.get(name, {})
-    if not (n.get("online") and n.get("gpus_known") and n.get("engine_ok") and n.get("gpus_free")):
+    if not (n.get("online") and n.get("gpus_known") and n.get("engine_ok") and n.get("gpus_free") == n.get("gpus_total")):
         print(name, "is not ready:", n or text.strip())' "$@" 2>&1)
         [ -z "$why" ] && return
         for node in "$@"; do

@@ -265,9 +265,9 @@ int cmd_gpu_uncordon(struct cli *cli) { return mark_gpus(cli, "uncordon", "can b
 /* ---- audit ---- */
 
 static void print_audit(const json_t *entries) {
-    static const struct table_column columns[] = {{"WHEN", TABLE_LEFT, 0, false},       {"WHO", TABLE_LEFT, 24, false},
-                                                  {"ORDER", TABLE_LEFT, 0, false},      {"ABOUT", TABLE_LEFT, 0, false},
-                                                  {"WHAT IT DID", TABLE_LEFT, 0, true}, {NULL, TABLE_LEFT, 0, false}};
+    static const struct table_column columns[] = {
+        {"WHEN", TABLE_LEFT, 0, false},  {"WHO", TABLE_LEFT, 24, false},        {"ORDER", TABLE_LEFT, 0, false},
+        {"ABOUT", TABLE_LEFT, 0, false}, {"WHAT IT DID", TABLE_LEFT, 0, false}, {NULL, TABLE_LEFT, 0, false}};
     struct table *table = table_new(columns, true);
     const json_t *entry;
     size_t i;

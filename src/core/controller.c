@@ -238,8 +238,10 @@ void controller_act(struct controller *c, struct live_task *live) {
     }
     if (task_state_is_terminal(task->state))
         return;
-    /* a kill that is being recorded may count on its task never having been sent */
-    if (task->state == TASK_PENDING && live->draft->state == TASK_PENDING && !live->start_sent)
+    /* a kill that is being recorded may count on its task never having been sent, a lease that is granted anew on the old
+     * one never being seen again */
+    if (task->state == TASK_PENDING && live->draft->state == TASK_PENDING && !live->start_sent &&
+        task->lease.epoch == live->draft->lease.epoch)
         send_start(c, live);
     if (task->kill_requested && !live->stop_sent) {
         live->stop_sent = true;

@@ -99,7 +99,7 @@ bool controller_end_orphan(struct controller *c, const char *node, uint32_t task
 enum mark_action { MARK_CORDON = 1, MARK_DRAIN, MARK_UNCORDON };
 bool controller_mark_node(struct controller *c, const char *node, enum mark_action action, const struct order *order,
                           struct core_time now, controller_done_cb *on_done, void *user, GError **error);
-/* Uncordoning also clears the fault that the node remembers of the card. KR_ERROR_NOT_FOUND: no such node or index. */
+/* KR_ERROR_NOT_FOUND: no such node or index. */
 bool controller_mark_gpu(struct controller *c, const char *node, int index, enum mark_action action,
                          const struct order *order, struct core_time now, controller_done_cb *on_done, void *user,
                          GError **error);

@@ -20,9 +20,12 @@ void node_report_free(struct node_report *report) {
 
 /* ---- the end of a lease ---- */
 
-/* What the report proves of the lease's cards is what is known of them from now on. */
+/* What the report proves of the lease's cards is what is known of them from now on. Under a lease that never started anything
+ * they are what they were before it. */
 static void note_proof(struct controller *c, const struct lease *lease, const struct proof *proof) {
-    pool_set_proofs(&c->pool, lease, proof ? &(struct proof){.facts = PROOF_CARD, .samples = 1} : NULL);
+    if (proof && (proof->facts & PROOF_NEVER_STARTED))
+        return;
+    pool_set_proofs(&c->pool, lease, proof && proof_of_rest(proof) ? proof : NULL);
 }
 
 /* R2: a bare word does not release. true when the lease is over. */
@@ -31,7 +34,7 @@ static bool is_proved(struct controller *c, struct task *task, const struct task
 
     if (!report->released)
         return false;
-    if (task->release_forced || report->proof.facts == 0 || proof_of_release(&report->proof, task->lease.n_gpus)) {
+    if (task->release_forced || proof_of_release(&report->proof, task->lease.n_gpus)) {
         note_proof(c, &task->lease, task->release_forced ? NULL : &report->proof);
         return true;
     }
@@ -273,9 +276,8 @@ static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int
 static void take_proofs(struct controller *c, const struct node_info *info) {
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
-        if (gpu->uuid[0] && (proof_of_rest(&gpu->proof) || gpu->condition == GPU_CONDITION_OK) &&
-            !ledger_holder(c->pool.ledger, gpu->uuid))
-            pool_set_proof(&c->pool, gpu->uuid, &(struct proof){.facts = PROOF_CARD, .samples = 1});
+        if (gpu->uuid[0] && proof_of_rest(&gpu->proof) && !ledger_holder(c->pool.ledger, gpu->uuid))
+            pool_set_proof(&c->pool, gpu->uuid, &gpu->proof);
     }
 }
 

@@ -189,8 +189,6 @@ bool controller_mark_gpu(struct controller *c, const char *node, int index, enum
     record = mark_record(subject, action, order, "gpu", g_strdup_printf("GPU %d of node %s", index, node), now);
     record->on_done = on_done;
     record->done_user = user;
-    if (action == MARK_UNCORDON) /* the node remembers faults by itself */
-        controller_send(c, node, WIRE_GPU_CLEAR, json_pack("{s:s}", "uuid", gpu->uuid));
     controller_submit_record(c, record);
     return true;
 }

@@ -52,7 +52,8 @@ bool task_apply_report(struct task *task, const struct task_report *report) {
         take_text(&task->reason, report->reason);
         if (task_state_is_terminal(task->state))
             take_end(task, report);
-    }
+    } else if (report->state == task->state && !task_state_is_terminal(task->state))
+        changed |= take_text(&task->reason, report->reason); /* what keeps it from ending, say */
     if (task_state_is_terminal(task->state) && g_strcmp0(task->holding, report->holding) != 0) {
         g_free(task->holding);
         task->holding = g_strdup(report->holding);

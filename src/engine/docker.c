@@ -468,7 +468,7 @@ static struct engine_call *docker_logs(struct engine *engine, const char *id, in
     return send_request(call, (struct request){.method = "GET", .path = container_path(id, query), .is_stream = true});
 }
 
-/* ---- signal, remove ---- */
+/* ---- signal, pause, remove ---- */
 
 static struct engine_call *docker_signal(struct engine *engine, const char *id, int signum, engine_done_cb *on_done,
                                          void *user) {
@@ -478,6 +478,26 @@ static struct engine_call *docker_signal(struct engine *engine, const char *id, 
     call->on_done.done = on_done;
     return send_request(
         call, (struct request){.method = "POST", .path = container_path(id, rest), .timeout_ms = QUICK_TIMEOUT_MS});
+}
+
+/* "already paused", "not paused", "not running": it is as it should be, or its end is about to be told. */
+static void finish_pause(struct docker_call *call, int status, const char *body, size_t len, const GError *error) {
+    g_autoptr(GError) failure = answer_error(call, status, body, len, error);
+
+    if (!error && (status == 404 || (status >= 400 && (strstr(body, "already paused") || strstr(body, "not paused") ||
+                                                       strstr(body, "not running")))))
+        g_clear_error(&failure);
+    call->on_done.done(call->user, failure);
+}
+
+static struct engine_call *docker_pause(struct engine *engine, const char *id, bool is_pause, engine_done_cb *on_done,
+                                        void *user) {
+    struct docker_call *call = call_new(engine, finish_pause, user, name_call(is_pause ? "pause" : "resume", id));
+
+    call->on_done.done = on_done;
+    return send_request(call, (struct request){.method = "POST",
+                                               .path = container_path(id, is_pause ? "/pause" : "/unpause"),
+                                               .timeout_ms = QUICK_TIMEOUT_MS});
 }
 
 static struct engine_call *docker_remove(struct engine *engine, const char *id, engine_done_cb *on_done, void *user) {
@@ -515,6 +535,7 @@ static const struct engine_ops docker_ops = {
     .inspect = docker_inspect,
     .logs = docker_logs,
     .signal = docker_signal,
+    .pause = docker_pause,
     .remove = docker_remove,
     .list = docker_list,
     .cancel = docker_cancel,

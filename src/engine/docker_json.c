@@ -210,6 +210,7 @@ static void read_state(struct json_reader *outer, struct engine_container *conta
 
     if (!r.failed) {
         container->state = state_from_str(jr_str(&r, "Status", 32));
+        container->is_paused = jr_bool_opt(&r, "Paused", false);
         container->pid = (pid_t)jr_int_opt(&r, "Pid", 0, G_MAXINT32, 0);
         container->exit_code = (int)jr_int_opt(&r, "ExitCode", G_MININT, G_MAXINT, 0);
         container->oom_killed = jr_bool_opt(&r, "OOMKilled", false);

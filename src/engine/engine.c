@@ -67,6 +67,11 @@ struct engine_call *engine_signal(struct engine *engine, const char *id, int sig
     return engine->ops->signal(engine, id, signum, on_done, user);
 }
 
+struct engine_call *engine_pause(struct engine *engine, const char *id, bool is_pause, engine_done_cb *on_done,
+                                 void *user) {
+    return engine->ops->pause(engine, id, is_pause, on_done, user);
+}
+
 struct engine_call *engine_remove(struct engine *engine, const char *id, engine_done_cb *on_done, void *user) {
     return engine->ops->remove(engine, id, on_done, user);
 }

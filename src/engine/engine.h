@@ -87,6 +87,7 @@ struct engine_container {
     enum engine_state state;
     /* the rest only from engine_inspect */
     pid_t pid; /* of the first process, 0 unless running */
+    bool is_paused;
     int exit_code;
     bool oom_killed;                 /* the engine's own word */
     char *error;                     /* the engine's text on a start that failed, or NULL */
@@ -138,6 +139,9 @@ struct engine_call *engine_logs(struct engine *engine, const char *id, int64_t s
 /* Sends a signal to the first process. Success also when it does not run (any more). */
 struct engine_call *engine_signal(struct engine *engine, const char *id, int signum, engine_done_cb *on_done,
                                   void *user);
+/* Freezes all its processes, or lets them go on. Success also when they are so already, or it does not run (any more). */
+struct engine_call *engine_pause(struct engine *engine, const char *id, bool is_pause, engine_done_cb *on_done,
+                                 void *user);
 /* Removes it with its anonymous volumes, killing it when it runs. Success also when it is gone. */
 struct engine_call *engine_remove(struct engine *engine, const char *id, engine_done_cb *on_done, void *user);
 /* All containers, ended ones too, that carry every label ("K=V", NULL-terminated). */

@@ -19,6 +19,8 @@ struct engine_ops {
                                 const struct engine_log_sink *sink, void *user);
     struct engine_call *(*signal)(struct engine *engine, const char *id, int signum, engine_done_cb *on_done,
                                   void *user);
+    struct engine_call *(*pause)(struct engine *engine, const char *id, bool is_pause, engine_done_cb *on_done,
+                                 void *user);
     struct engine_call *(*remove)(struct engine *engine, const char *id, engine_done_cb *on_done, void *user);
     struct engine_call *(*list)(struct engine *engine, const char *const *labels, engine_list_cb *on_done, void *user);
     /* No callback afterwards. */

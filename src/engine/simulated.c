@@ -21,7 +21,7 @@ struct container {
     enum engine_state state;
     pid_t pid;
     int exit_code;
-    bool oom, stubborn;
+    bool oom, stubborn, is_paused;
     char *error;
     int64_t started_ms, finished_ms;
     GPtrArray *output; /* of struct entry */
@@ -55,9 +55,9 @@ struct sim_engine {
     GQueue calls;
 };
 
-enum kind { PROBE, PULL, CREATE, START, WAIT, INSPECT, LOGS, SIGNAL, REMOVE, LIST };
-static const char *const kind_names[] = {"probe",   "pull", "create", "start",  "wait",
-                                         "inspect", "logs", "signal", "remove", "list"};
+enum kind { PROBE, PULL, CREATE, START, WAIT, INSPECT, LOGS, SIGNAL, PAUSE, REMOVE, LIST };
+static const char *const kind_names[] = {"probe", "pull",   "create", "start",  "wait", "inspect",
+                                         "logs",  "signal", "pause",  "remove", "list"};
 
 struct sim_call {
     struct engine_call base;
@@ -71,8 +71,9 @@ struct sim_call {
         engine_inspect_cb *inspect;
         engine_list_cb *list;
     } on_done;
-    uv_timer_t timer;       /* the answer never comes at once */
-    char *id;               /* or image */
+    uv_timer_t timer; /* the answer never comes at once */
+    char *id;         /* or image */
+    bool is_pause;
     struct container *made; /* create: built at the call */
     char **labels;
     int signum;
@@ -248,8 +249,16 @@ static bool do_start(struct sim_world *world, struct sim_call *call, GError **er
 static bool do_signal(struct sim_world *world, struct sim_call *call, GError **error) {
     struct container *c = find(world, call->id);
 
-    if (c && c->state == ENGINE_RUNNING && (call->signum == SIGKILL || !c->stubborn))
+    if (c && c->state == ENGINE_RUNNING && !c->is_paused && (call->signum == SIGKILL || !c->stubborn))
         end(c, 128 + call->signum);
+    return true;
+}
+
+static bool do_pause(struct sim_world *world, struct sim_call *call, GError **error) {
+    struct container *c = find(world, call->id);
+
+    if (c && c->state == ENGINE_RUNNING)
+        c->is_paused = call->is_pause;
     return true;
 }
 
@@ -276,6 +285,7 @@ static bool do_operation(struct sim_call *call, GError **error) {
     case CREATE: return do_create(world, call, error);
     case START: return do_start(world, call, error);
     case SIGNAL: return do_signal(world, call, error);
+    case PAUSE: return do_pause(world, call, error);
     case REMOVE: return do_remove(world, call, error);
     case WAIT:
     case INSPECT:
@@ -312,6 +322,7 @@ static struct engine_container *describe(const struct container *c) {
     out->id = g_strdup(c->id);
     out->labels = g_hash_table_ref(c->labels);
     out->state = c->state;
+    out->is_paused = c->is_paused;
     out->pid = c->pid;
     out->exit_code = c->exit_code;
     out->oom_killed = c->oom;
@@ -366,6 +377,7 @@ static void answer(struct sim_call *call, const GError *error) {
     case START:
     case WAIT:
     case SIGNAL:
+    case PAUSE:
     case REMOVE: call->on_done.done(call->user, error); break;
     }
     engine_container_free(described);
@@ -534,6 +546,14 @@ static struct engine_call *sim_signal(struct engine *engine, const char *id, int
     return &call->base;
 }
 
+static struct engine_call *sim_pause(struct engine *engine, const char *id, bool is_pause, engine_done_cb *on_done,
+                                     void *user) {
+    struct sim_call *call = call_new(engine, PAUSE, id, user);
+    call->is_pause = is_pause;
+    call->on_done.done = on_done;
+    return &call->base;
+}
+
 static struct engine_call *sim_list(struct engine *engine, const char *const *labels, engine_list_cb *on_done,
                                     void *user) {
     struct sim_call *call = call_new(engine, LIST, NULL, user);
@@ -563,6 +583,7 @@ static const struct engine_ops sim_ops = {
     .inspect = sim_inspect,
     .logs = sim_logs,
     .signal = sim_signal,
+    .pause = sim_pause,
     .remove = sim_remove,
     .list = sim_list,
     .cancel = sim_cancel,

@@ -16,6 +16,8 @@
 
 enum {
     PROCESSES_EVERY_MS = 10000, /* how often a sample asks for the costly process lists (L77) */
+    REST_SAMPLES = 2,           /* in a row, until an unused card counts as proved at rest */
+    REST_AGAIN_MS = 200,        /* to the next sample while that is not reached */
     SUSPECT_MIN_MS = 5000,      /* how long a card at which the worker hung is left alone; doubled each time */
     SUSPECT_MAX_MS = 300000,
 };
@@ -36,6 +38,8 @@ struct holders {
     char *text;          /* owned; NULL: nobody */
     int64_t lease_began; /* monotonic; when set_leased last changed: lists asked for earlier do not count */
     bool is_leased;
+    bool is_listed;   /* a list that counts has come, and was complete */
+    int rest_samples; /* in a row that found it unused */
 };
 
 struct gpu_monitor {
@@ -51,6 +55,7 @@ struct gpu_monitor {
     bool asked_processes;
     json_t *was_left_out; /* suspects that this sample does not touch */
     bool wants_processes; /* a lease ended: the next sample looks */
+    bool wants_rest;      /* some card is unused and not proved to be at rest yet: the next sample is soon */
     int64_t processes_ms; /* when a list last came; 0: never */
     GHashTable *suspects; /* PCI address -> struct suspect */
     int failures;         /* samples without an answer, in a row */
@@ -212,24 +217,42 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
     }
     g_free(holders->text);
     holders->text = gpu_users_to_str(card->users);
+    holders->is_listed = !card->users_error;
     if (!holders->text && !card->users_error && !holders->is_leased && (card->gpu->valid & GPU_HAS_MEM_USED) &&
         card->gpu->mem_used_bytes <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
         gpu_index_learn_idle(monitor->index, card->gpu->uuid, card->gpu->mem_used_bytes);
 }
 
+/* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2). */
+static void note_rest(struct gpu_monitor *monitor, struct gpu *gpu, struct holders *holders) {
+    if (!holders || !holders->is_listed)
+        return;
+    holders->rest_samples++;
+    if (holders->rest_samples >= REST_SAMPLES)
+        gpu->proof = (struct proof){.facts = PROOF_CARD, .samples = holders->rest_samples};
+    else
+        monitor->wants_rest = true;
+}
+
 /* A card that no lease of ours holds and that is not at rest is somebody else's (L10, L65). */
 static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
-    const struct holders *holders = gpu->uuid[0] ? g_hash_table_lookup(monitor->holders, gpu->uuid) : NULL;
+    struct holders *holders = gpu->uuid[0] ? g_hash_table_lookup(monitor->holders, gpu->uuid) : NULL;
     g_autofree char *memory = NULL;
 
+    if (gpu->condition != GPU_CONDITION_OK && holders)
+        holders->rest_samples = 0;
     if (gpu->condition != GPU_CONDITION_OK || (holders && holders->is_leased))
         return;
     if (!holders || !holders->text) {
         memory = memory_why(monitor, gpu);
         monitor->wants_processes |= memory != NULL;
     }
-    if (!memory && (!holders || !holders->text))
+    if (!memory && (!holders || !holders->text)) {
+        note_rest(monitor, gpu, holders);
         return;
+    }
+    if (holders)
+        holders->rest_samples = 0;
     gpu->condition = GPU_CONDITION_FOREIGN;
     gpu->reason = memory ? g_steal_pointer(&memory) : g_strdup_printf("%s without a lease", holders->text);
 }
@@ -249,7 +272,7 @@ static void take_report(struct gpu_monitor *monitor, struct gpu_report *report) 
         if (((struct gpu *)gpus->pdata[i])->index < 0) /* the index is full */
             g_ptr_array_remove_index(gpus, i);
     }
-    add_remembered(monitor, gpus, GPU_CONDITION_FAULT, "gone from the bus");
+    add_remembered(monitor, gpus, GPU_CONDITION_REMOVED, "gone from the bus");
     save_index(monitor);
     monitor->snapshot.simulated = report->is_simulated;
     publish(monitor, gpus, true, g_steal_pointer(&report->text), clock_mono_ms());
@@ -326,7 +349,10 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
         turn_unknown(monitor, answer ? error->message : why);
     }
     gpu_report_free(report);
-    uv_timer_start(monitor->timer, on_sample_time, (uint64_t)monitor->interval_ms, 0);
+    uv_timer_start(monitor->timer, on_sample_time,
+                   (uint64_t)(monitor->wants_rest ? MIN(REST_AGAIN_MS, monitor->interval_ms) : monitor->interval_ms),
+                   0);
+    monitor->wants_rest = false;
     if (monitor->on_update)
         monitor->on_update(monitor->user);
 }
@@ -362,6 +388,8 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
         return;
     holders->is_leased = leased;
     holders->lease_began = clock_mono_ms();
+    holders->is_listed = false;
+    holders->rest_samples = 0;
     g_clear_pointer(&holders->text, g_free);
     monitor->wants_processes |= !leased;
 }
@@ -415,6 +443,8 @@ static void on_check(void *user, const json_t *answer, const char *why) {
         checks[i].why = report ? busy_why(call->monitor, report, call->uuids[i])
                                : g_strdup_printf("no answer: %s", error ? error->message : why);
         checks[i].is_free = !checks[i].why;
+        if (checks[i].is_free)
+            checks[i].proof = (struct proof){.facts = PROOF_CARD, .samples = 1};
     }
     gpu_report_free(report);
     call->on_done(call->user, checks, n);

@@ -79,6 +79,7 @@ void api_task_release(struct http_exchange *x, void *app) {
     g_autoptr(GError) error = NULL;
     struct order_call *call;
     struct order order;
+    bool ok;
 
     if (!api_task_id(x, 0, &id, &error)) {
         http_reply_error(x, error, NULL);
@@ -87,7 +88,8 @@ void api_task_release(struct http_exchange *x, void *app) {
     if (!(call = read_order(x, host)))
         return;
     order = order_of(call);
-    dispatched(call, controller_release(host->controller, id, &order, host_now(), on_done, call, &error), error);
+    ok = controller_release(host->controller, id, &order, host_now(), on_done, call, &error);
+    dispatched(call, ok, error);
 }
 
 static void end_orphan(struct http_exchange *x, struct host *host, bool is_release) {
@@ -96,6 +98,7 @@ static void end_orphan(struct http_exchange *x, struct host *host, bool is_relea
     g_autoptr(GError) error = NULL;
     struct order_call *call;
     struct order order;
+    bool ok;
 
     if (!api_task_id(x, 1, &id, &error)) {
         http_reply_error(x, error, NULL);
@@ -104,9 +107,8 @@ static void end_orphan(struct http_exchange *x, struct host *host, bool is_relea
     if (!(call = read_order(x, host)))
         return;
     order = order_of(call);
-    dispatched(call,
-               controller_end_orphan(host->controller, node, id, is_release, &order, host_now(), on_done, call, &error),
-               error);
+    ok = controller_end_orphan(host->controller, node, id, is_release, &order, host_now(), on_done, call, &error);
+    dispatched(call, ok, error);
 }
 
 void api_orphan_kill(struct http_exchange *x, void *app) { end_orphan(x, app, false); }
@@ -118,14 +120,14 @@ static void mark_node(struct http_exchange *x, struct host *host, enum mark_acti
     struct order_call *call = read_order(x, host);
     g_autoptr(GError) error = NULL;
     struct order order;
+    bool ok;
 
     if (!call)
         return;
     order = order_of(call);
-    dispatched(call,
-               controller_mark_node(host->controller, http_path_param(x, 0), action, &order, host_now(), on_done, call,
-                                    &error),
-               error);
+    ok = controller_mark_node(host->controller, http_path_param(x, 0), action, &order, host_now(), on_done, call,
+                              &error);
+    dispatched(call, ok, error);
 }
 
 void api_node_cordon(struct http_exchange *x, void *app) { mark_node(x, app, MARK_CORDON); }
@@ -137,6 +139,7 @@ static void mark_gpu(struct http_exchange *x, struct host *host, enum mark_actio
     g_autoptr(GError) error = NULL;
     struct order_call *call;
     struct order order;
+    bool ok;
     guint64 index;
 
     if (!g_ascii_string_to_unsigned(text, 10, 0, TARGET_MAX_NUMBER, &index, NULL)) {
@@ -147,10 +150,9 @@ static void mark_gpu(struct http_exchange *x, struct host *host, enum mark_actio
     if (!(call = read_order(x, host)))
         return;
     order = order_of(call);
-    dispatched(call,
-               controller_mark_gpu(host->controller, http_path_param(x, 0), (int)index, action, &order, host_now(),
-                                   on_done, call, &error),
-               error);
+    ok = controller_mark_gpu(host->controller, http_path_param(x, 0), (int)index, action, &order, host_now(), on_done,
+                             call, &error);
+    dispatched(call, ok, error);
 }
 
 void api_gpu_cordon(struct http_exchange *x, void *app) { mark_gpu(x, app, MARK_CORDON); }

@@ -171,10 +171,13 @@ static void refuse(struct runner_link *link, const char *reason) {
 }
 
 static struct node_report *read_node_report(const json_t *json, GError **error) {
-    const json_t *lease = json_object_get(json, "lease");
+    const json_t *lease = json_object_get(json, "lease"), *spec = json_object_get(json, "spec");
     struct node_report *said = g_new0(struct node_report, 1);
 
-    if (task_report_from_json(json, &said->report, error) && (!lease || lease_from_json(lease, &said->lease, error)))
+    said->stop_requested = json_is_true(json_object_get(json, "stop_requested"));
+    said->pause_requested = json_is_true(json_object_get(json, "pause_requested"));
+    if (task_report_from_json(json, &said->report, error) && (!lease || lease_from_json(lease, &said->lease, error)) &&
+        (!spec || (said->spec = task_spec_from_json(spec, error))))
         return said;
     node_report_free(said);
     return NULL;

@@ -13,7 +13,6 @@ static const struct {
     {PROOF_NO_PROCESS, "no_process", "that no process is left"},
     {PROOF_MEMORY_IDLE, "memory_idle", "that its memory is idle"},
     {PROOF_DRIVER, "driver", "that its driver is in order"},
-    {PROOF_NO_XID, "no_xid", "that it reported no fault"},
 };
 
 bool proof_of_release(const struct proof *proof, size_t n_gpus) {
@@ -43,7 +42,7 @@ json_t *proof_to_json(const struct proof *proof) {
 }
 
 bool proof_from_json(const json_t *json, struct proof *ret_proof, GError **error) {
-    struct json_reader r = jr_init(json, "proof", error);
+    struct json_reader r;
     struct proof proof = {0};
     const json_t *list, *item;
     size_t i;
@@ -51,6 +50,7 @@ bool proof_from_json(const json_t *json, struct proof *ret_proof, GError **error
     *ret_proof = proof;
     if (!json)
         return true;
+    r = jr_init(json, "proof", error);
     list = jr_array(&r, "facts", 32);
     proof.samples = (int)jr_int(&r, "samples", 0, G_MAXINT);
     json_array_foreach (list, i, item)

@@ -12,9 +12,8 @@ enum proof_fact {
     PROOF_NO_PROCESS = 1 << 2,     /* neither in NVML's lists nor in /proc/N/fd by device number (L65) */
     PROOF_MEMORY_IDLE = 1 << 3,    /* within a margin of the least that the card ever used unused */
     PROOF_DRIVER = 1 << 4,         /* bound to the driver that it is expected to have, and answering */
-    PROOF_NO_XID = 1 << 5,         /* no fault reported by the card since it was last found in order */
 };
-enum { PROOF_CARD = PROOF_NO_PROCESS | PROOF_MEMORY_IDLE | PROOF_DRIVER | PROOF_NO_XID };
+enum { PROOF_CARD = PROOF_NO_PROCESS | PROOF_MEMORY_IDLE | PROOF_DRIVER };
 
 struct proof {
     unsigned facts; /* of enum proof_fact; 0: no evidence */

@@ -17,7 +17,6 @@
 #define WIRE_RESUME "resume"   /* task_id, epoch: let it go on */
 #define WIRE_FORGET \
     "forget" /* task_id, epoch: an operator releases the lease without proof; nothing is forgotten of which a container exists */
-#define WIRE_GPU_CLEAR "gpu_clear"   /* uuid: an operator declares the card sound, its remembered faults are void */
 #define WIRE_ACK "ack"               /* task_id, epoch: a final, released report is durable; the runner may forget it */
 #define WIRE_LOG_OPEN "log_open"     /* stream, task_id, which ("stdout"|"stderr"), offset, follow */
 #define WIRE_LOG_CREDIT "log_credit" /* stream, bytes: the reader can take that many more (flow control) */

@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "runner/executor_internal.h"
+#include "runner/survivors.h"
 
 enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000, LOG_REFUSALS = 3 };
 
@@ -59,6 +60,7 @@ struct execution *execution_new(struct executor *executor, struct lease_file *fi
     init_timer(ex, &ex->step_timer);
     init_timer(ex, &ex->attach_timer);
     init_timer(ex, &ex->kill_timer);
+    init_timer(ex, &ex->pause_timer);
     for (size_t i = 0; i < ex->file.lease.n_gpus; i++)
         executor->gpus.set_leased(executor->gpus.user, ex->file.lease.gpus[i].uuid, true);
     return ex;
@@ -83,6 +85,7 @@ void execution_free(struct execution *ex) {
     engine_call_cancel(g_steal_pointer(&ex->wait));
     engine_call_cancel(g_steal_pointer(&ex->logs));
     engine_call_cancel(g_steal_pointer(&ex->signal));
+    engine_call_cancel(g_steal_pointer(&ex->pausing));
     g_clear_pointer(&ex->log, log_writer_close);
     lease_file_clear(&ex->file);
     g_free(ex->output_lost);
@@ -90,9 +93,11 @@ void execution_free(struct execution *ex) {
     g_free(ex->create_error);
     g_free(ex->start_error);
     g_free(ex->holding);
+    g_free(ex->survivors);
     uv_close((uv_handle_t *)&ex->step_timer, on_timer_closed);
     uv_close((uv_handle_t *)&ex->attach_timer, on_timer_closed);
     uv_close((uv_handle_t *)&ex->kill_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&ex->pause_timer, on_timer_closed);
 }
 
 /* ---- moving ---- */
@@ -139,7 +144,7 @@ bool execution_save(struct execution *ex, GError **error) {
     return ok;
 }
 
-void execution_give_up(struct execution *ex, enum task_state state, const char *reason) {
+static void set_result(struct execution *ex, enum task_state state, const char *reason) {
     g_autofree char *copy = g_strdup(reason);
 
     task_report_clear(&ex->file.report);
@@ -147,7 +152,16 @@ void execution_give_up(struct execution *ex, enum task_state state, const char *
                                            .reason = g_steal_pointer(&copy),
                                            .started_ms = ex->file.started_ms,
                                            .finished_ms = clock_wall_ms()};
+}
+
+void execution_give_up(struct execution *ex, enum task_state state, const char *reason) {
+    set_result(ex, state, reason);
     execution_enter(ex, EXEC_SAVING);
+}
+
+void execution_conclude(struct execution *ex, enum task_state state, const char *reason) {
+    set_result(ex, state, reason);
+    execution_enter(ex, EXEC_OUTPUT);
 }
 
 static void stopped_before_start(struct execution *ex) {
@@ -161,6 +175,8 @@ static enum task_state shown_state(const struct execution *ex) {
         return ex->file.report.state;
     if (ex->file.stop_requested)
         return TASK_STOPPING;
+    if (ex->is_paused || (ex->phase <= EXEC_STOCK && ex->file.started_ms > 0 && ex->file.pause_requested))
+        return TASK_PAUSED;
     if (ex->file.started_ms > 0)
         return TASK_RUNNING;
     /* After a restart it is not known yet; "running" is what the host may have been told. */
@@ -175,8 +191,10 @@ void execution_fill_report(const struct execution *ex, struct task_report *ret_r
                                        .epoch = ex->file.lease.epoch,
                                        .state = state,
                                        .started_ms = ex->file.started_ms};
-    if (!task_state_is_terminal(state))
+    if (!task_state_is_terminal(state)) {
+        ret_report->reason = g_strdup(ex->survivors);
         return;
+    }
     ret_report->has_exit_code = result->has_exit_code;
     ret_report->exit_code = result->exit_code;
     ret_report->oom = result->oom;
@@ -184,6 +202,8 @@ void execution_fill_report(const struct execution *ex, struct task_report *ret_r
     ret_report->started_ms = result->started_ms;
     ret_report->finished_ms = result->finished_ms;
     ret_report->released = ex->phase == EXEC_DONE;
+    if (ret_report->released)
+        ret_report->proof = ex->proof;
     if (!ret_report->released)
         ret_report->holding = g_strdup(ex->holding ? ex->holding : "it is being cleared away");
 }
@@ -209,9 +229,42 @@ static bool is_ours(const struct execution *ex, const struct engine_container *c
            g_strcmp0(g_hash_table_lookup(container->labels, ENGINE_LABEL_NODE), ex->executor->config.node) == 0;
 }
 
+/* ---- a lease of an earlier boot: nothing that ran then runs now (L12) ---- */
+
+bool execution_is_of_old_boot(const struct execution *ex) {
+    const char *boot_id = ex->executor->config.boot_id;
+
+    return boot_id[0] && ex->file.lease.boot_id[0] && strcmp(boot_id, ex->file.lease.boot_id) != 0;
+}
+
+static void rebooted(struct execution *ex, enum engine_state state) {
+    const char *when = ex->file.phase == LEASE_ACCEPTED || state == ENGINE_CREATED ? "before the task was started"
+                                                                                   : "while the task ran";
+    g_autofree char *reason = g_strdup_printf("node %s was rebooted %s", ex->executor->config.node, when);
+
+    if (state == ENGINE_RUNNING) { /* a restart policy that is not ours: it is ended */
+        g_free(ex->failure);
+        ex->failure = g_steal_pointer(&reason);
+        execution_attach(ex);
+        execution_enter(ex, EXEC_RUNNING);
+    } else if (state == ENGINE_EXITED) {
+        execution_conclude(ex, ex->file.stop_requested ? TASK_KILLED : TASK_FAILED, reason);
+    } else {
+        execution_give_up(ex, ex->file.stop_requested ? TASK_KILLED : TASK_FAILED, reason);
+    }
+}
+
+/* An engine that comes up after the reboot gives what was running an end of its own; only an earlier one is the task's. */
+static bool ended_before_boot(const struct execution *ex, const struct engine_container *container) {
+    return container->state == ENGINE_EXITED && container->finished_ms > 0 &&
+           container->finished_ms < ex->executor->config.boot_ms;
+}
+
 static void nothing_there(struct execution *ex) {
     ex->is_created = false;
-    if (ex->file.phase != LEASE_ACCEPTED)
+    if (execution_is_of_old_boot(ex))
+        rebooted(ex, ENGINE_STATE_UNSET);
+    else if (ex->file.phase != LEASE_ACCEPTED)
         execution_vanished(ex);
     else if (ex->file.stop_requested)
         stopped_before_start(ex);
@@ -271,6 +324,12 @@ static void on_stock(void *user, const struct engine_container *container, const
     ex->file.container = g_strdup(container->id);
     ex->may_have_container = true;
     ex->is_created = container->state == ENGINE_CREATED;
+    ex->is_paused = container->is_paused;
+    ex->pid = container->pid;
+    if (execution_is_of_old_boot(ex) && !ended_before_boot(ex, container)) {
+        rebooted(ex, container->state);
+        return;
+    }
     if (ex->is_created) {
         created_there(ex, container);
         return;
@@ -627,11 +686,26 @@ static void begin_verifying(struct execution *ex) {
 
 /* ---- running and stopping ---- */
 
+/* L64: what does not even die of SIGKILL is told by name. */
+static void name_survivors(struct execution *ex) {
+    g_autofree char *text = survivors_of(ex->pid);
+
+    if (!text || g_strcmp0(text, ex->survivors) == 0)
+        return;
+    log_warning("task %u: %s", ex->file.lease.task_id, text);
+    g_free(ex->survivors);
+    ex->survivors = g_steal_pointer(&text);
+    execution_report(ex);
+}
+
 static void on_kill_timer(uv_timer_t *timer) {
     struct execution *ex = timer->data;
 
-    if (ex->phase == EXEC_VERIFYING || ex->phase == EXEC_RUNNING)
-        send_signal(ex, SIGKILL);
+    if (ex->phase != EXEC_VERIFYING && ex->phase != EXEC_RUNNING)
+        return;
+    if (ex->signum == SIGKILL) /* for some time already */
+        name_survivors(ex);
+    send_signal(ex, SIGKILL);
 }
 
 static void on_resend_timer(uv_timer_t *timer) {
@@ -662,8 +736,59 @@ static void send_signal(struct execution *ex, int signum) {
     ex->signal = engine_signal(ex->executor->engine, ex->file.container, signum, on_signalled, ex);
 }
 
+/* ---- pausing: the wish in the lease file against what the engine said ---- */
+
+static void sync_pause(struct execution *ex);
+
+static void on_pause_timer(uv_timer_t *timer) { sync_pause(timer->data); }
+
+static void on_paused(void *user, const GError *error) {
+    struct execution *ex = user;
+
+    ex->pausing = NULL;
+    if (error) {
+        log_debug("task %u: %s", ex->file.lease.task_id, error->message);
+        uv_timer_start(&ex->pause_timer, on_pause_timer, (uint64_t)ex->executor->config.retry_ms, 0);
+        return;
+    }
+    ex->is_paused = ex->is_pausing;
+    if (ex->phase != EXEC_RUNNING)
+        return;
+    execution_report(ex);
+    begin_running(ex);
+}
+
+static void sync_pause(struct execution *ex) {
+    bool wanted = ex->file.pause_requested && !ex->file.stop_requested && !ex->failure;
+
+    if (ex->phase != EXEC_RUNNING || ex->pausing || wanted == ex->is_paused)
+        return;
+    ex->is_pausing = wanted;
+    ex->pausing = engine_pause(ex->executor->engine, ex->file.container, wanted, on_paused, ex);
+}
+
+void execution_pause(struct execution *ex, bool is_pause) {
+    g_autoptr(GError) error = NULL;
+    bool before = ex->file.pause_requested;
+
+    if (before == is_pause || ex->phase >= EXEC_ENDING) {
+        execution_report(ex);
+        return;
+    }
+    ex->file.pause_requested = is_pause;
+    if (!execution_save(ex, &error)) { /* not recorded, not done: the host sees that it runs on, and asks again */
+        log_warning("task %u: %s", ex->file.lease.task_id, error->message);
+        ex->file.pause_requested = before;
+    }
+    sync_pause(ex); /* before the start: begin_running does it */
+    execution_report(ex);
+}
+
 static void begin_running(struct execution *ex) {
-    if (ex->failure && ex->signum != SIGKILL)
+    sync_pause(ex);
+    if (ex->is_paused || ex->pausing) /* what is frozen takes no signal; on_paused comes back */
+        (void)0;
+    else if (ex->failure && ex->signum != SIGKILL)
         send_signal(ex, SIGKILL);
     else if (ex->file.stop_requested && !ex->signum)
         send_signal(ex, SIGTERM);

@@ -10,7 +10,14 @@
 #include "base/units.h"
 #include "runner/executor_internal.h"
 
-enum { OOM_LOOKS = 3, OOM_LOOK_MS = 100, OUTPUT_TRIES = 3, EVIDENCE_POLL_MS = 250, EVIDENCE_SLOW_POLL_MS = 2000 };
+enum {
+    OOM_LOOKS = 3,
+    OOM_LOOK_MS = 100,
+    OUTPUT_TRIES = 3,
+    EVIDENCE_POLL_MS = 250,
+    EVIDENCE_AGAIN_MS = 200,
+    EVIDENCE_SLOW_POLL_MS = 2000
+};
 
 /* ---- ending: the engine's word on how ---- */
 
@@ -156,6 +163,8 @@ void execution_begin_output(struct execution *ex) {
 static void close_output(struct execution *ex) {
     uv_timer_stop(&ex->attach_timer);
     uv_timer_stop(&ex->kill_timer);
+    uv_timer_stop(&ex->pause_timer);
+    engine_call_cancel(g_steal_pointer(&ex->pausing));
     engine_call_cancel(g_steal_pointer(&ex->wait));
     engine_call_cancel(g_steal_pointer(&ex->logs));
     engine_call_cancel(g_steal_pointer(&ex->signal));
@@ -200,6 +209,7 @@ static void not_yet(struct execution *ex, const char *why) {
     bool is_new = g_strcmp0(ex->holding, why) != 0, was_overdue = ex->is_overdue;
     int64_t poll_ms;
 
+    ex->proof = (struct proof){0};
     g_free(ex->holding);
     ex->holding = g_strdup(why);
     ex->is_overdue = ex->is_overdue || clock_mono_ms() >= ex->drain_by_ms;
@@ -234,19 +244,33 @@ void execution_begin_removing(struct execution *ex) {
     ex->step = engine_remove(ex->executor->engine, ex->file.container ? ex->file.container : name, on_removed, ex);
 }
 
+/* One look may fall between two allocations; only so many in a row are a proof. */
+static void found_free(struct execution *ex, unsigned facts) {
+    ex->proof.facts = PROOF_CONTAINER_GONE | (ex->proof.samples ? ex->proof.facts & facts : facts);
+    ex->proof.samples++;
+    if (ex->proof.samples >= ex->executor->config.evidence_samples)
+        execution_enter(ex, EXEC_DONE);
+    else
+        execution_retry(ex, EXEC_EVIDENCE, EVIDENCE_AGAIN_MS);
+}
+
 static void on_evidence(void *user, const struct gpu_check *checks, size_t n) {
     struct execution *ex = user;
     g_autoptr(GString) why = g_string_new(NULL);
 
+    unsigned facts = PROOF_CARD;
+
     ex->check = NULL;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        facts &= checks[i].proof.facts;
         if (!checks[i].is_free)
             g_string_append_printf(why, "%sGPU %d: %s", why->len ? "; " : "", ex->file.lease.gpus[i].index,
                                    checks[i].why ? checks[i].why : "not free");
+    }
     if (why->len)
         not_yet(ex, why->str);
     else
-        execution_enter(ex, EXEC_DONE);
+        found_free(ex, facts);
 }
 
 /* A task of which no container ever was has left nothing; what is on its cards is another's. */
@@ -254,7 +278,10 @@ void execution_begin_evidence(struct execution *ex) {
     const struct executor_gpus *gpus = &ex->executor->gpus;
     const char *uuids[TARGET_MAX_GPUS];
 
+    if (executor_forget_now(ex))
+        return;
     if (ex->file.lease.n_gpus == 0 || !ex->file.container) {
+        ex->proof.facts = PROOF_CONTAINER_GONE | (ex->file.container ? 0 : PROOF_NEVER_STARTED);
         execution_enter(ex, EXEC_DONE);
         return;
     }

@@ -16,10 +16,12 @@
 static void own_config(struct executor *x, const struct executor_config *config) {
     x->config = *config;
     x->config.node = g_strdup(config->node);
+    x->config.boot_id = g_strdup(config->boot_id ? config->boot_id : "");
     x->config.default_image = g_strdup(config->default_image);
     x->config.network = g_strdup(config->network);
     x->config.working_dir = g_strdup(config->working_dir);
     x->config.output_timeout_ms = config->output_timeout_ms ? config->output_timeout_ms : 20000;
+    x->config.evidence_samples = MAX(config->evidence_samples, 1);
     x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
     x->cluster_id = g_strdup(config->cluster_id);
     x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);
@@ -56,6 +58,7 @@ void executor_free(struct executor *x) {
     engine_call_cancel(g_steal_pointer(&x->reconcile_call));
     g_hash_table_unref(x->executions);
     g_free((char *)x->config.node);
+    g_free((char *)x->config.boot_id);
     g_free((char *)x->config.default_image);
     g_free((char *)x->config.network);
     g_free((char *)x->config.working_dir);
@@ -241,6 +244,9 @@ static bool admit(const struct executor *x, const struct lease *lease, GError **
 
     if (strcmp(lease->node, x->config.node) != 0)
         return kr_fail(error, REFUSED, "the lease is for node %s, this is node %s", lease->node, x->config.node);
+    if (lease->boot_id[0] && x->config.boot_id[0] && strcmp(lease->boot_id, x->config.boot_id) != 0)
+        return kr_fail(error, REFUSED, "the lease is of another boot of node %s, which was rebooted since",
+                       x->config.node);
     if (ex)
         return kr_fail(error, REFUSED, "node %s holds task %u with epoch %" G_GINT64_FORMAT " already", x->config.node,
                        lease->task_id, ex->file.lease.epoch);
@@ -253,7 +259,8 @@ static void refuse(struct executor *x, const struct lease *lease, const char *re
                                  .state = TASK_FAILED,
                                  .reason = (char *)reason,
                                  .finished_ms = clock_wall_ms(),
-                                 .released = true};
+                                 .released = true,
+                                 .proof = {.facts = PROOF_NEVER_STARTED}};
 
     log_warning("task %u: refused: %s", lease->task_id, reason);
     x->handlers.on_report(x->user, &report);
@@ -302,16 +309,35 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
         execution_enter(ex, EXEC_CHECKING);
 }
 
-/* ---- stop, ack ---- */
+/* ---- stop, pause, forget, ack ---- */
+
+static void report_unknown(struct executor *x, uint32_t task_id, int64_t epoch) {
+    struct task_report unknown = {.task_id = task_id, .epoch = epoch, .state = TASK_UNSET, .released = true};
+
+    x->handlers.on_report(x->user, &unknown);
+}
 
 void executor_stop(struct executor *x, uint32_t task_id, int64_t epoch) {
     struct execution *ex = find(x, task_id);
-    struct task_report unknown = {.task_id = task_id, .epoch = epoch, .state = TASK_UNSET, .released = true};
+
+    g_autoptr(GError) error = NULL;
 
     if (ex && ex->file.lease.epoch == epoch)
         execution_stop(ex);
+    else if (lease_files_fence(x->leases, epoch,
+                               &error)) /* its start may still be under way: it is not taken any more */
+        report_unknown(x, task_id, epoch);
     else
-        x->handlers.on_report(x->user, &unknown);
+        log_error("task %u: %s", task_id, error->message);
+}
+
+void executor_pause(struct executor *x, uint32_t task_id, int64_t epoch, bool is_pause) {
+    struct execution *ex = find(x, task_id);
+
+    if (ex && ex->file.lease.epoch == epoch)
+        execution_pause(ex, is_pause);
+    else
+        report_unknown(x, task_id, epoch);
 }
 
 static void forget(struct executor *x, struct execution *ex) {
@@ -321,6 +347,36 @@ static void forget(struct executor *x, struct execution *ex) {
 }
 
 static void on_forget_timer(uv_timer_t *timer);
+
+bool executor_forget_now(struct execution *ex) {
+    struct executor *x = ex->executor;
+    struct lease lease = ex->file.lease;
+    g_autoptr(GError) error = NULL;
+
+    if (!ex->is_forget_wanted || ex->phase < EXEC_EVIDENCE || ex->phase == EXEC_DONE)
+        return false;
+    if (!lease_files_remove(x->leases, &lease, &error)) {
+        log_error("task %u: its lease file stays for now: %s", lease.task_id, error->message);
+        return false;
+    }
+    log_warning("task %u: an operator has released its lease without proof (%s)", lease.task_id,
+                ex->holding ? ex->holding : "its cards were not looked at yet");
+    forget(x, ex);
+    report_unknown(x, lease.task_id, lease.epoch);
+    return true;
+}
+
+void executor_forget(struct executor *x, uint32_t task_id, int64_t epoch) {
+    struct execution *ex = find(x, task_id);
+
+    if (!ex || ex->file.lease.epoch != epoch) {
+        report_unknown(x, task_id, epoch);
+        return;
+    }
+    ex->is_forget_wanted = true;
+    if (!executor_forget_now(ex) && ex->phase < EXEC_OUTPUT)
+        execution_stop(ex);
+}
 
 /* The host knows of the end and does not ask again, so this goes on until it works. */
 static void forget_durably(struct executor *x, struct execution *ex) {
@@ -381,6 +437,10 @@ json_t *executor_truth_to_json(const struct executor *x) {
         execution_fill_report(ex, &report);
         item = task_report_to_json(&report);
         json_object_set_new(item, "lease", lease_to_json(&ex->file.lease));
+        if (ex->file.spec)
+            json_object_set_new(item, "spec", task_spec_to_json(ex->file.spec));
+        json_object_set_new(item, "stop_requested", json_boolean(ex->file.stop_requested));
+        json_object_set_new(item, "pause_requested", json_boolean(ex->file.pause_requested));
         json_array_append_new(list, item);
         task_report_clear(&report);
     }

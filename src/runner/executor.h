@@ -24,6 +24,8 @@ struct node_facts;
 /* The settings that matter here; strings and lists are copied. */
 struct executor_config {
     const char *node;
+    const char *boot_id;       /* of this boot; NULL or "": not known, leases of any boot are taken */
+    int64_t boot_ms;           /* wall clock when it began, 0: not known */
     const char *cluster_id;    /* "" before the node has ever joined */
     const char *default_image; /* "": tasks must name one */
     const char *network;
@@ -34,6 +36,7 @@ struct executor_config {
     int64_t shm_bytes, memlock, log_max_bytes;
     int64_t stop_grace_ms, drain_timeout_ms;
     int64_t output_timeout_ms; /* how long the rest of an ended task's output may make no progress; 0: 20 s */
+    int evidence_samples;      /* looks in a row that must find the cards free before they are released; 0: 1 */
     int64_t retry_ms;          /* between two attempts while the engine is away, or a disk is full; 0: 1 s */
 };
 
@@ -72,6 +75,10 @@ void executor_set_injection(struct executor *executor, enum engine_injection inj
 /* The host's words. Each is idempotent by (task id, epoch) and answered by reports. */
 void executor_start(struct executor *executor, const struct lease *lease, const struct task_spec *spec);
 void executor_stop(struct executor *executor, uint32_t task_id, int64_t epoch);
+/* The processes are frozen and keep their GPUs (K1); the wish stands until it is taken back. */
+void executor_pause(struct executor *executor, uint32_t task_id, int64_t epoch, bool is_pause);
+/* An operator gives the lease up: it is forgotten without proof as soon as no container of it is left. */
+void executor_forget(struct executor *executor, uint32_t task_id, int64_t epoch);
 void executor_ack(struct executor *executor, uint32_t task_id, int64_t epoch);
 
 /* One report for each lease on this node, for hello; the array owns them. */

@@ -43,8 +43,8 @@ struct execution {
     struct gpu_check_call *check;
     uv_timer_t step_timer; /* the same */
     /* beside the phases, from the start to the end of the container */
-    struct engine_call *wait, *logs, *signal;
-    uv_timer_t attach_timer, kill_timer;
+    struct engine_call *wait, *logs, *signal, *pausing;
+    uv_timer_t attach_timer, kill_timer, pause_timer;
     int open_handles;
     struct log_writer *log;
     bool is_output_done;
@@ -54,6 +54,10 @@ struct execution {
     int output_tries;        /* readings of the rest that came to nothing while the engine was there */
     int log_refusals;        /* the same of a reading that the engine ended with an error */
     char *output_lost;       /* why the end of the output is missing */
+    bool is_paused;          /* as the engine said last */
+    bool is_pausing;         /* what `pausing` asks for */
+    pid_t pid;               /* of the container's first process, 0: not seen */
+    char *survivors;         /* who is still there after SIGKILL */
     int signum;              /* last sent, 0: none */
     int oom_looks;           /* how often the engine was asked again whether memory was the cause */
     char *failure;           /* found out before the end: the reason, whatever the exit code says */
@@ -63,11 +67,13 @@ struct execution {
     bool may_have_container; /* the engine was asked to make one, or has shown us one */
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
     /* the way out */
-    int64_t drain_by_ms;  /* monotonic */
-    bool is_save_failing; /* and was logged */
-    bool is_overdue;      /* the end was reported before the release could be proved */
-    bool is_acked;        /* by the host; only its lease file could not be removed yet */
-    char *holding;        /* what stands against the release */
+    int64_t drain_by_ms;   /* monotonic */
+    struct proof proof;    /* of the release, complete with DONE; `samples` counts the looks so far */
+    bool is_save_failing;  /* and was logged */
+    bool is_overdue;       /* the end was reported before the release could be proved */
+    bool is_acked;         /* by the host; only its lease file could not be removed yet */
+    bool is_forget_wanted; /* by an operator */
+    char *holding;         /* what stands against the release */
 };
 
 struct executor {
@@ -94,6 +100,12 @@ void execution_free(struct execution *ex);
 void execution_enter(struct execution *ex, enum exec_phase phase);
 void execution_retry(struct execution *ex, enum exec_phase phase, int64_t delay_ms);
 void execution_stop(struct execution *ex);
+void execution_pause(struct execution *ex, bool is_pause);
+/* The end of it is known and there may be output to read: to OUTPUT, else like execution_give_up. */
+void execution_conclude(struct execution *ex, enum task_state state, const char *reason);
+bool execution_is_of_old_boot(const struct execution *ex);
+/* Forgets the lease as an operator wishes, when no container is left; false: not yet. */
+bool executor_forget_now(struct execution *ex);
 /* The container's name at the engine. Caller frees. */
 char *execution_name(const struct execution *ex);
 /* Ends it with this state and reason (NULL: none); what remains is removed and proved gone. Takes over nothing. */

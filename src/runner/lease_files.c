@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
+#define NODE_KEY "node" /* in epochs.json, beside the UUIDs: the highest epoch this node has taken */
+
 enum { MAX_FILE_BYTES = 256 * 1024 * 1024, MAX_EPOCHS = 100000, VERSION = 1 };
 
 static const char *const phase_names[] = {
@@ -35,9 +37,9 @@ static void lease_file_free(void *data) {
 /* ---- JSON ---- */
 
 static json_t *file_to_json(const struct lease_file *file) {
-    json_t *json = json_pack("{s:i,s:s,s:o,s:b,s:I}", "version", VERSION, "phase", phase_names[file->phase], "lease",
-                             lease_to_json(&file->lease), "stop_requested", file->stop_requested, "started_ms",
-                             (json_int_t)file->started_ms);
+    json_t *json = json_pack("{s:i,s:s,s:o,s:b,s:b,s:I}", "version", VERSION, "phase", phase_names[file->phase],
+                             "lease", lease_to_json(&file->lease), "stop_requested", file->stop_requested,
+                             "pause_requested", file->pause_requested, "started_ms", (json_int_t)file->started_ms);
 
     if (file->spec)
         json_object_set_new(json, "spec", task_spec_to_json(file->spec));
@@ -75,6 +77,7 @@ static bool file_from_json(const json_t *json, struct lease_file *file, GError *
     if (!r.failed && !file->phase)
         jr_fail(&r, "\"phase\" is not known here");
     file->stop_requested = jr_bool_opt(&r, "stop_requested", false);
+    file->pause_requested = jr_bool_opt(&r, "pause_requested", false);
     file->started_ms = jr_int_opt(&r, "started_ms", 0, G_MAXINT64, 0);
     container = jr_str_opt(&r, "container", ENGINE_ID_MAX_BYTES, NULL);
     file->container = g_strdup(container);
@@ -92,6 +95,7 @@ static void note_epoch(struct lease_files *files, const char *uuid, int64_t epoc
 }
 
 static void note_lease(struct lease_files *files, const struct lease *lease) {
+    note_epoch(files, NODE_KEY, lease->epoch);
     for (size_t i = 0; i < lease->n_gpus; i++)
         note_epoch(files, lease->gpus[i].uuid, lease->epoch);
 }
@@ -135,6 +139,8 @@ static bool save_epochs(struct lease_files *files, GError **error) {
 }
 
 bool lease_files_epoch_check(const struct lease_files *files, const struct lease *lease, GError **error) {
+    const int64_t *node;
+
     for (size_t i = 0; i < lease->n_gpus; i++) {
         const int64_t *known = g_hash_table_lookup(files->epochs, lease->gpus[i].uuid);
         if (known && *known >= lease->epoch)
@@ -143,7 +149,22 @@ bool lease_files_epoch_check(const struct lease_files *files, const struct lease
                            ", this one is of epoch %" G_GINT64_FORMAT,
                            lease->gpus[i].index, lease->gpus[i].uuid, *known, lease->epoch);
     }
+    node = g_hash_table_lookup(files->epochs, NODE_KEY);
+    if (node && *node >= lease->epoch)
+        return kr_fail(error, REFUSED,
+                       "the lease is out of date: node %s has taken epoch %" G_GINT64_FORMAT
+                       ", this one is of epoch %" G_GINT64_FORMAT,
+                       lease->node, *node, lease->epoch);
     return true;
+}
+
+bool lease_files_fence(struct lease_files *files, int64_t epoch, GError **error) {
+    const int64_t *known = g_hash_table_lookup(files->epochs, NODE_KEY);
+
+    if (known && *known >= epoch)
+        return true;
+    note_epoch(files, NODE_KEY, epoch);
+    return save_epochs(files, error);
 }
 
 int64_t lease_files_max_epoch(const struct lease_files *files) {
@@ -269,5 +290,5 @@ bool lease_files_remove(struct lease_files *files, const struct lease *lease, GE
 
     unlink(start_path);
     note_lease(files, lease);
-    return (lease->n_gpus == 0 || save_epochs(files, error)) && fs_remove_durable(path, error);
+    return save_epochs(files, error) && fs_remove_durable(path, error);
 }

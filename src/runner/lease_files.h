@@ -1,7 +1,8 @@
 #pragma once
 /* The second key of rule R1: what this node holds, in files that survive the runner and the power. One file per task,
  * leases/ID.json, is there from before anything is done for the task until the host has acknowledged its end. Beside
- * them, epochs.json keeps the highest epoch ever seen for each card, so that no older lease is ever obeyed (L25).
+ * them, epochs.json keeps the highest epoch ever seen for each card and of the node as a whole, so that no older lease is ever
+ * obeyed (L25), and none twice.
  * A lease file that cannot be read stops the start: what it held would otherwise look free (R3). */
 
 #include <glib.h>
@@ -22,7 +23,7 @@ struct lease_file {
     struct lease lease;
     struct task_spec *spec; /* owned; NULL for one made anew from a container's labels */
     char *container;        /* owned; the engine's id, NULL before there is one */
-    bool stop_requested;
+    bool stop_requested, pause_requested;
     int64_t started_ms;        /* wall clock, 0: never found running in order */
     struct task_report report; /* valid with LEASE_ENDED; its `released` and `holding` mean nothing here */
 };
@@ -37,8 +38,12 @@ void lease_files_close(struct lease_files *files);
 /* Every lease on disk: an array that owns struct lease_file. NULL when one is unreadable. */
 GPtrArray *lease_files_load(struct lease_files *files, GError **error);
 
-/* May a lease that this node does not know yet be obeyed? KR_ERROR_REFUSED when a card has seen this epoch or a higher. */
+/* May a lease that this node does not know yet be obeyed? KR_ERROR_REFUSED when a card or the node has taken this epoch or a
+ * higher one: leases come in the order of their epochs. */
 bool lease_files_epoch_check(const struct lease_files *files, const struct lease *lease, GError **error);
+
+/* No lease of this epoch or a lower one is taken from now on; durable when it returned true. */
+bool lease_files_fence(struct lease_files *files, int64_t epoch, GError **error);
 
 /* The highest epoch that this node has ever seen, 0: none. A host that has lost its memory must go on above it. */
 int64_t lease_files_max_epoch(const struct lease_files *files);

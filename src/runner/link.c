@@ -32,7 +32,7 @@ struct link {
     struct ws *ws;
     bool is_up;
     struct wire_seq seq; /* of this connection */
-    GPtrArray *held; /* of json_t: what happened between hello and welcome, to be said then */
+    GPtrArray *held;     /* of json_t: what happened between hello and welcome, to be said then */
     bool is_down_logged;
     bool has_rejoined; /* and no welcome since: a new credential has not helped, or not yet */
     int pause_ms;

@@ -87,10 +87,20 @@ static void read_numa(struct node_facts *facts, const char *sysfs_root) {
     facts->memory_nodes = ids_of(has_memory);
 }
 
+static char *read_boot_id(void) {
+#ifdef KR_FAULT_POINTS
+    if (g_getenv("KOHAKURIVER_BOOT_ID"))
+        return g_strdup(g_getenv("KOHAKURIVER_BOOT_ID"));
+#endif
+    return read_line("/proc/sys/kernel/random/boot_id");
+}
+
+const char *node_facts_boot_id(const struct node_facts *facts) { return facts->boot_id ? facts->boot_id : ""; }
+
 struct node_facts *node_facts_new(const char *sysfs_root, int cpus_reserved) {
     struct node_facts *facts = g_new0(struct node_facts, 1);
 
-    facts->boot_id = read_line("/proc/sys/kernel/random/boot_id");
+    facts->boot_id = read_boot_id();
     facts->cores = (int)MAX(sysconf(_SC_NPROCESSORS_ONLN) - cpus_reserved, 0);
     facts->numa = g_ptr_array_new_with_free_func((GDestroyNotify)numa_node_free);
     read_numa(facts, sysfs_root);

@@ -16,6 +16,9 @@ void node_facts_free(struct node_facts *facts);
  * node. *ret_cpulist is borrowed. */
 bool node_facts_numa(const struct node_facts *facts, int id, const char **ret_cpulist, bool *ret_has_memory);
 
+/* Of this boot, "" when it is not known. Borrowed. In builds with fault points KOHAKURIVER_BOOT_ID stands in for it. */
+const char *node_facts_boot_id(const struct node_facts *facts);
+
 /* Sets boot_id, version, cores, memory and numa of `info`; reads the memory in use anew. */
 void node_facts_describe(const struct node_facts *facts, struct node_info *info);
 

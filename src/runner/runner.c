@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -147,6 +148,8 @@ static bool open_executor(struct runner *runner, GError **error) {
                                  .user = runner};
     struct executor_config settings = {
         .node = runner->node,
+        .boot_id = node_facts_boot_id(runner->facts),
+        .boot_ms = clock_wall_ms() - clock_mono_ms(),
         .cluster_id = link_cluster_id(runner->link),
         .default_image = config_str(config, "default_image"),
         .network = config_str(config, "network"),
@@ -158,6 +161,7 @@ static bool open_executor(struct runner *runner, GError **error) {
         .log_max_bytes = 2 * config_int(config, "log_max_bytes"), /* the engine's record is longer than the bytes */
         .stop_grace_ms = config_int(config, "stop_grace_ms"),
         .drain_timeout_ms = config_int(config, "drain_timeout_ms"),
+        .evidence_samples = (int)config_int(config, "evidence_samples"),
     };
 
     if (!runner_config_memlock(config, &settings.memlock, error))

@@ -37,6 +37,7 @@ const struct config_key runner_config_keys[] = {
     {"memlock", CONFIG_STRING, "auto", 0, 0, NULL, "lockable memory: auto, unlimited, default or a size"},
     {"stop_grace_ms", CONFIG_INT, "10000", 0, HOUR_MS, NULL, "between SIGTERM and SIGKILL"},
     {"drain_timeout_ms", CONFIG_INT, "30000", 0, HOUR_MS, NULL, "wait for a clean GPU before an end is reported as draining"},
+    {"evidence_samples", CONFIG_INT, "2", 1, 100, NULL, "looks in a row that must find a GPU free before it is released"},
     {"log_max_bytes", CONFIG_BYTES, "64M", 64 * 1024, 1024 * GIB, NULL, "stored of each output stream of a task"},
     {"log_keep_tasks", CONFIG_INT, "1000", 0, 1000000, NULL, "ended tasks whose output is kept"},
     {"log_keep_bytes", CONFIG_BYTES, "4G", 0, 1024 * GIB, NULL, "of output kept of ended tasks"},

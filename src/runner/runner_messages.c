@@ -43,6 +43,36 @@ static bool take_stop(struct runner *runner, const json_t *message, GError **err
     return true;
 }
 
+static bool take_pause(struct runner *runner, const json_t *message, GError **error) {
+    uint32_t task_id;
+    int64_t epoch;
+
+    if (!read_pair(message, "pause", &task_id, &epoch, error))
+        return false;
+    executor_pause(runner->executor, task_id, epoch, true);
+    return true;
+}
+
+static bool take_resume(struct runner *runner, const json_t *message, GError **error) {
+    uint32_t task_id;
+    int64_t epoch;
+
+    if (!read_pair(message, "resume", &task_id, &epoch, error))
+        return false;
+    executor_pause(runner->executor, task_id, epoch, false);
+    return true;
+}
+
+static bool take_forget(struct runner *runner, const json_t *message, GError **error) {
+    uint32_t task_id;
+    int64_t epoch;
+
+    if (!read_pair(message, "forget", &task_id, &epoch, error))
+        return false;
+    executor_forget(runner->executor, task_id, epoch);
+    return true;
+}
+
 static bool take_ack(struct runner *runner, const json_t *message, GError **error) {
     uint32_t task_id;
     int64_t epoch;
@@ -129,11 +159,10 @@ static const struct {
     const char *type;
     bool (*take)(struct runner *runner, const json_t *message, GError **error);
 } messages[] = {
-    {WIRE_START, take_start},
-    {WIRE_STOP, take_stop},
-    {WIRE_ACK, take_ack},
-    {WIRE_LOG_OPEN, take_log_open},
-    {WIRE_LOG_CREDIT, take_log_credit},
+    {WIRE_START, take_start},         {WIRE_STOP, take_stop},
+    {WIRE_PAUSE, take_pause},         {WIRE_RESUME, take_resume},
+    {WIRE_FORGET, take_forget},       {WIRE_ACK, take_ack},
+    {WIRE_LOG_OPEN, take_log_open},   {WIRE_LOG_CREDIT, take_log_credit},
     {WIRE_LOG_CLOSE, take_log_close},
 };
 

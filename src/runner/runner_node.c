@@ -141,7 +141,8 @@ static guint picture_of(const struct gpu_snapshot *snapshot) {
 
     for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++) {
         const struct gpu *gpu = snapshot->gpus->pdata[i];
-        hash = hash * 31 + g_str_hash(gpu->uuid) + (guint)gpu->index * 7 + (guint)gpu->condition;
+        hash = hash * 31 + g_str_hash(gpu->uuid) + (guint)gpu->index * 7 + (guint)gpu->condition +
+               (proof_of_rest(&gpu->proof) ? 1000 : 0);
     }
     return hash;
 }

@@ -175,6 +175,7 @@ class Node:
 
     def wait_online(self):
         wait_until(lambda: "%s is online; its log: %s" % (self.name, self.daemon.tail()), self.is_online, 20)
+        self.wait_settled()
 
     def is_online(self):
         if not self.daemon.is_running():
@@ -192,6 +193,15 @@ class Node:
 
     def free_gpus(self):
         return [g["index"] for g in self.status()["gpus"] if g["free"]]
+
+    def wait_settled(self, timeout=5):
+        """Until each card has been judged, or for a while: there are cards that nobody can judge."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status and status["gpus"] and all(gpu["state"] != "unknown" for gpu in status["gpus"]):
+                return
+            time.sleep(0.05)
 
     def wait_free(self, *indices, timeout=15):
         wait_until(lambda: "GPUs %s of %s are free: %r" % (indices, self.name, self.status()),

@@ -201,6 +201,7 @@ static void node_start(struct world *w, struct node *node, const json_t *message
     if (!may_hold(node, &lease)) {
         w->refusals++;
         task->report.released = true;
+        task->report.proof.facts = PROOF_NEVER_STARTED | PROOF_CARD;
         g_ptr_array_add(node->tasks, task);
         say(node, task, TASK_FAILED);
         return;
@@ -218,6 +219,7 @@ static void node_end(struct world *w, struct node *node, struct node_task *task,
     task->has_container = false;
     task->is_draining = chance(w, 30);
     task->report.released = !task->is_draining;
+    task->report.proof.facts = task->is_draining ? 0 : PROOF_CONTAINER_GONE | PROOF_CARD;
     if (task->is_draining)
         task->report.holding = g_strdup("412 MiB above its idle memory");
     say(node, task, state);
@@ -226,6 +228,7 @@ static void node_end(struct world *w, struct node *node, struct node_task *task,
 static void node_drained(struct node *node, struct node_task *task) {
     task->is_draining = false;
     task->report.released = true;
+    task->report.proof.facts = PROOF_CONTAINER_GONE | PROOF_CARD;
     g_clear_pointer(&task->report.holding, g_free);
     send_report(node, &task->report);
 }
@@ -268,6 +271,7 @@ static struct node_info *describe(const struct node *node) {
         g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%s-%d", node->name, i);
         g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
         gpu->condition = GPU_CONDITION_OK;
+        gpu->proof = (struct proof){.facts = PROOF_CARD, .samples = 2};
         g_ptr_array_add(info->gpus, gpu);
     }
     return info;

@@ -75,6 +75,7 @@ static inline void on_check(uv_timer_t *timer) {
         struct card *card = card_of(call->f, call->checks[i].uuid);
         call->checks[i].why = card ? card->busy : (char *)"no such card";
         call->checks[i].is_free = call->checks[i].why == NULL;
+        call->checks[i].proof.facts = call->checks[i].is_free ? PROOF_CARD : 0;
     }
     uv_close((uv_handle_t *)timer, on_check_closed);
     call->on_done(call->arg, call->checks, call->n);

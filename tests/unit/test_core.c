@@ -389,7 +389,11 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     struct bed *bed = bed_new();
     struct node_report *said = g_new0(struct node_report, 1);
     g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
-    struct task_report gone = {.task_id = 50, .epoch = 90, .state = TASK_COMPLETED, .released = true};
+    struct task_report gone = {.task_id = 50,
+                               .epoch = 90,
+                               .state = TASK_COMPLETED,
+                               .released = true,
+                               .proof = {.facts = PROOF_CONTAINER_GONE | PROOF_CARD}};
 
     said->lease = make_lease(50, 90, "mynode", "GPU-mynode-2");
     said->report = (struct task_report){.task_id = 50, .epoch = 90, .state = TASK_RUNNING};

@@ -398,7 +398,7 @@ static void test_gone_card(struct fixture *f, const void *data) {
     WAIT_FOR(f, all_ok(f));
     json_object_set_new(card(f, 1), "state", json_string("gone"));
     apply(f);
-    WAIT_FOR(f, gpu(f, 1)->condition == GPU_CONDITION_FAULT);
+    WAIT_FOR(f, gpu(f, 1)->condition == GPU_CONDITION_REMOVED);
     g_assert_cmpuint(count(f), ==, 4);
     g_assert_cmpstr(gpu(f, 1)->reason, ==, "gone from the bus");
     g_assert_cmpstr(gpu(f, 2)->uuid, ==, uuid_of(f, 2));

@@ -140,7 +140,7 @@ static void test_started(struct fixture *f, gconstpointer data) {
 }
 
 static bool epoch_ok(struct fixture *f, const char *uuid, int64_t epoch) {
-    struct lease lease = {.task_id = 99, .epoch = epoch, .n_gpus = 1};
+    struct lease lease = {.task_id = 99, .epoch = epoch, .node = "n", .n_gpus = 1};
     g_autoptr(GError) error = NULL;
     bool ok;
 
@@ -162,12 +162,17 @@ static void test_epochs(struct fixture *f, gconstpointer data) {
     list = lease_files_load(f->files, NULL); /* known from the lease alone, without epochs.json */
     g_assert_false(epoch_ok(f, "GPU-1", 9));
     g_assert_true(epoch_ok(f, "GPU-1", 11));
-    g_assert_true(epoch_ok(f, "GPU-2", 1));
+    g_assert_false(epoch_ok(f, "GPU-2", 10)); /* leases come in the order of their epochs, whatever their cards */
+    g_assert_true(epoch_ok(f, "GPU-2", 11));
     g_assert_true(lease_files_remove(f->files, &file.lease, NULL));
     reopen(f);
     g_assert_false(epoch_ok(f, "GPU-1", 10));
     g_assert_true(epoch_ok(f, "GPU-1", 11));
     g_assert_cmpint(lease_files_max_epoch(f->files), ==, 10); /* of what is no lease any more, too */
+    g_assert_true(lease_files_fence(f->files, 20, NULL)); /* a stop came before its start */
+    reopen(f);
+    g_assert_false(epoch_ok(f, "GPU-2", 20));
+    g_assert_true(epoch_ok(f, "GPU-2", 21));
     lease_file_clear(&file);
 }
 

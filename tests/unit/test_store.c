@@ -91,9 +91,7 @@ static struct task *make_task(uint32_t id, const char *gpu, enum task_state stat
     return task;
 }
 
-static void put(struct bed *bed, struct task *task) {
-    store_record(bed->store, record_of_task(task));
-}
+static void put(struct bed *bed, struct task *task) { store_record(bed->store, record_of_task(task)); }
 
 static void wait_for(struct bed *bed, int answered) {
     while (bed->answered < answered)
