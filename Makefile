@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim cli e2e san fuzz bench lint format install clean help
+.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -40,6 +40,9 @@ unit: test-build ## the unit tests alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only unit
 sim: test-build ## the simulated cluster alone (SEED=N replays one history, STEPS=N sets its length)
 	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
+SOAK ?= 20000000
+sim-soak: test-build ## the same for long: SOAK=20000000 steps over fresh seeds
+	SIM_SOAK=$(SOAK) $(TEST)/tests/sim/sim_host --tap
 cli: test-build ## the tests of the command line alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only cli
 e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)

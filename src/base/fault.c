@@ -16,6 +16,11 @@ void fault_point(const char *name) {
     if (++hits >= (armed[len] == ':' ? (int)strtol(armed + len + 1, NULL, 10) : 1))
         kill(getpid(), SIGKILL);
 }
+
+static const char *mutant;
+
+void fault_set_mutant(const char *name) { mutant = name; }
+bool fault_mutant(const char *name) { return mutant && strcmp(mutant, name) == 0; }
 #else
 /* An empty translation unit is not ISO C. */
 extern int fault_points_are_not_compiled;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "core/controller_internal.h"
 #include "core/placement.h"
 #include "core/task_state.h"
@@ -25,6 +26,7 @@ struct controller *controller_new(const struct controller_ops *ops, void *env,
     c->kills_orphans = settings->kills_orphans;
     pool_init(&c->pool, settings->offline_after_ms);
     controller_init_keys(c);
+    c->submitting = g_hash_table_new(NULL, NULL);
     c->live = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)live_free);
     return c;
 }
@@ -34,6 +36,7 @@ void controller_free(struct controller *c) {
         return;
     g_hash_table_unref(c->live);
     controller_free_keys(c);
+    g_hash_table_unref(c->submitting);
     pool_clear(&c->pool);
     g_free(c->storage_problem);
     g_free(c);
@@ -149,11 +152,15 @@ struct record *controller_record_of_draft(struct live_task *live) {
     live->is_dirty = false;
     live->draft->revision++;
     record = record_of_task(task_copy(live->draft));
-    record->is_insert_only = live->is_adopted && !live->shown;
+    record->is_insert_only = live->is_adopting = live->is_adopted && !live->shown;
     return record;
 }
 
 void controller_record_draft(struct controller *c, struct live_task *live) {
+    if (live->is_adopting) {
+        live->is_dirty = true;
+        return;
+    }
     controller_submit_record(c, controller_record_of_draft(live));
 }
 
@@ -192,9 +199,13 @@ void controller_send_name(struct controller *c, const char *node, const char *ty
 
 static void forget(struct controller *c, struct live_task *live) {
     const struct task *task = live->shown;
+    bool may_be_there = task->release_forced && !live->is_gone_there && live->was_sent;
 
     ledger_release(c->pool.ledger, task->lease.node, task->id, task->lease.epoch);
-    controller_send_name(c, task->lease.node, WIRE_ACK, task->id, task->lease.epoch);
+    if (!may_be_there)
+        controller_send_name(c, task->lease.node, WIRE_ACK, task->id, task->lease.epoch);
+    else if (controller_is_connected(c, task->lease.node)) /* it came back while the order was written down */
+        controller_hold_orphan(c, &task->lease);
     c->ops.task_changed(c->env, task, true);
     controller_drop_live(c, live);
 }
@@ -256,7 +267,7 @@ void controller_act(struct controller *c, struct live_task *live) {
 static struct live_task *find_unended(const struct controller *c, uint32_t task_id, GError **error) {
     struct live_task *live = controller_live(c, task_id);
 
-    if (!live)
+    if (!live || !live->shown)
         kr_fail(error, NOT_FOUND, "there is no live task %u", task_id);
     else if (task_state_is_terminal(live->draft->state))
         kr_fail(error, REFUSED, "task %u has ended: %s", task_id, task_state_to_str(live->draft->state));
@@ -279,7 +290,7 @@ bool controller_kill(struct controller *c, uint32_t task_id, struct core_time no
 
     if (!live)
         return false;
-    if (!live->draft->kill_requested && !live->was_sent)
+    if (!live->draft->kill_requested && (!live->was_sent || fault_mutant("R3-stopping-releases")))
         controller_end_draft(live, TASK_KILLED, "killed before it reached its node", now);
     else if (!live->draft->kill_requested)
         live->draft->state = TASK_STOPPING;
@@ -311,6 +322,8 @@ static void task_recorded(struct controller *c, struct record *record, const GEr
 
     if (record->on_done)
         record->on_done(record->done_user, error ? NULL : task, error);
+    if (record->is_insert_only && is_its)
+        live->is_adopting = false;
     if (record->is_insert_only && is_its && controller_adoption_recorded(c, task, error)) {
         task_free(task);
         return;
@@ -364,6 +377,16 @@ static void tell_liveness(struct controller *c, const char *node) {
     }
 }
 
+/* A mutant's: what systems do that take silence for an end. */
+static void release_lost(struct controller *c, const char *node, struct core_time now) {
+    g_autoptr(GPtrArray) lives = controller_live_of_node(c, node);
+
+    for (guint i = 0; i < lives->len; i++) {
+        controller_end_draft(lives->pdata[i], TASK_FAILED, "its node is silent", now);
+        controller_record_draft(c, lives->pdata[i]);
+    }
+}
+
 void controller_tick(struct controller *c, struct core_time now) {
     g_autoptr(GPtrArray) nodes = cluster_nodes(c->pool.cluster);
     GHashTableIter iter;
@@ -375,6 +398,8 @@ void controller_tick(struct controller *c, struct core_time now) {
 
         for (guint k = 0; k < node->info->gpus->len; k++)
             controller_gpu(c, node, node->info->gpus->pdata[k], now);
+        if (!is_online && node->was_online && fault_mutant("R3-lost-is-free"))
+            release_lost(c, node->info->name, now);
         if (is_online != node->was_online)
             tell_liveness(c, node->info->name);
         node->was_online = is_online;

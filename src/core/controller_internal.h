@@ -8,7 +8,9 @@ struct live_task {
     struct task *draft; /* as decided last */
     struct task *shown; /* as recorded last, what everybody is told; NULL until the first record is durable */
     bool is_dirty;      /* a record of the draft failed: tick tries again */
-    bool is_adopted;    /* its first record must not replace another task's */
+    bool is_adopted;    /* its first record must not replace another task's… */
+    bool is_adopting;   /* …and is on its way: no other may follow before its answer */
+    bool is_gone_there; /* the node has said that nothing of it is left */
     bool was_sent;      /* its start may have reached the node at some time */
     /* on the present connection */
     bool start_sent, stop_sent, forget_sent;
@@ -20,6 +22,8 @@ struct controller {
     void *env;
     struct pool pool;
     GHashTable *live; /* task id -> live_task */
+    GHashTable *
+        submitting; /* set of task ids whose first record is on its way: not live yet, and not to be given to an adopted one */
     GHashTable *keys; /* Idempotency-Key -> struct used_key (controller_submit.c) */
     uint32_t last_task_id;
     bool kills_orphans;
@@ -57,5 +61,7 @@ void controller_init_keys(struct controller *c);
 void controller_prune_keys(struct controller *c, struct core_time now);
 
 /* ---- controller_nodes.c ---- */
+/* Keeps the cards of a lease that the node holds and this host has no record of (any more). */
+void controller_hold_orphan(struct controller *c, const struct lease *lease);
 /* An adopted task is in the store now, or must not be. true: it was taken care of. */
 bool controller_adoption_recorded(struct controller *c, const struct task *task, const GError *error);

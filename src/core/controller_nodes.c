@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "core/controller.h"
 #include "core/controller_internal.h"
 #include "core/task_state.h"
@@ -29,13 +30,17 @@ static void note_proof(struct controller *c, const struct lease *lease, const st
 }
 
 /* R2: a bare word does not release. true when the lease is over. */
-static bool is_proved(struct controller *c, struct task *task, const struct task_report *report) {
+static bool is_proved(struct controller *c, struct live_task *live, const struct task_report *report) {
+    struct task *task = live->draft;
     unsigned wanted = PROOF_CONTAINER_GONE | (task->lease.n_gpus > 0 ? PROOF_CARD : 0);
 
-    if (!report->released)
+    if (!report->released && !fault_mutant("R2-release-without-proof"))
         return false;
+    if (fault_mutant("R2-release-without-proof"))
+        return true;
     if (task->release_forced || proof_of_release(&report->proof, task->lease.n_gpus)) {
         note_proof(c, &task->lease, task->release_forced ? NULL : &report->proof);
+        live->is_gone_there = true;
         return true;
     }
     g_free(task->holding);
@@ -54,6 +59,7 @@ static void take_absence(struct controller *c, struct live_task *live, struct co
     const struct task *task = live->draft;
 
     note_proof(c, &task->lease, NULL);
+    live->is_gone_there = true;
     if (task->kill_requested)
         controller_end_draft(live, TASK_KILLED, "killed before it was started", now);
     else if (was_rebooted(c, &task->lease))
@@ -72,12 +78,15 @@ static void take_report(struct controller *c, struct live_task *live, const stru
         take_absence(c, live, now);
         return;
     }
+    live->is_gone_there |= report->released; /* also when an order to release it is just being written down */
     changed = task_apply_report(task, report);
     if (task->kill_requested && task->state == TASK_FAILED && task->has_exit_code && !task->oom)
         task->state = TASK_KILLED; /* it ended by our signal before the runner had taken the request */
-    if (task_state_is_terminal(task->state) && task->holds_lease && is_proved(c, task, report)) {
+    if (task_state_is_terminal(task->state) && task->holds_lease && is_proved(c, live, report)) {
         task->holds_lease = false;
         changed = true;
+        if (fault_mutant("R5-ack-before-record"))
+            controller_send_name(c, task->lease.node, WIRE_ACK, task->id, task->lease.epoch);
     }
     if (changed)
         controller_record_draft(c, live);
@@ -89,7 +98,9 @@ static bool is_over(const struct task_report *report) {
     return report->state == TASK_UNSET || (task_state_is_terminal(report->state) && report->released);
 }
 
-static void hold_orphan(struct controller *c, const struct lease *lease) {
+void controller_hold_orphan(struct controller *c, const struct lease *lease) {
+    if (fault_mutant("R1-orphans-are-ignored"))
+        return;
     ledger_grant(c->pool.ledger, lease, "not in this host's records", true);
     if (c->kills_orphans)
         controller_send_name(c, lease->node, WIRE_STOP, lease->task_id, lease->epoch);
@@ -116,7 +127,7 @@ static void adopt(struct controller *c, const struct node_report *said, const st
     live = controller_add_live(c, task);
     live->is_adopted = live->was_sent = live->start_sent = true;
     task_apply_report(task, &said->report);
-    if (task_state_is_terminal(task->state) && is_proved(c, task, &said->report))
+    if (task_state_is_terminal(task->state) && is_proved(c, live, &said->report))
         task->holds_lease = false;
     (void)now;
     controller_record_draft(c, live);
@@ -137,7 +148,7 @@ bool controller_adoption_recorded(struct controller *c, const struct task *task,
     if (was_over)
         controller_send_name(c, lease.node, WIRE_ACK, lease.task_id, lease.epoch);
     else
-        hold_orphan(c, &lease);
+        controller_hold_orphan(c, &lease);
     return true;
 }
 
@@ -145,7 +156,8 @@ bool controller_adoption_recorded(struct controller *c, const struct task *task,
 static void take_orphan(struct controller *c, const char *node, const struct node_report *said, struct core_time now) {
     const struct task_report *report = &said->report;
     const struct ledger_entry *entry = ledger_find(c->pool.ledger, node, report->task_id, report->epoch);
-    bool is_known_here = controller_live(c, report->task_id) != NULL;
+    bool is_known_here = controller_live(c, report->task_id) != NULL ||
+                         g_hash_table_contains(c->submitting, GUINT_TO_POINTER(report->task_id));
     struct lease lease = said->lease;
 
     g_strlcpy(lease.node, node, sizeof lease.node);
@@ -160,7 +172,7 @@ static void take_orphan(struct controller *c, const char *node, const struct nod
         ledger_release(c->pool.ledger, node, report->task_id, report->epoch);
         controller_send_name(c, node, WIRE_ACK, report->task_id, report->epoch);
     } else if (lease.epoch > 0 && !entry) {
-        hold_orphan(c, &lease);
+        controller_hold_orphan(c, &lease);
     }
 }
 
@@ -276,7 +288,9 @@ static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int
 static void take_proofs(struct controller *c, const struct node_info *info) {
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
-        if (gpu->uuid[0] && proof_of_rest(&gpu->proof) && !ledger_holder(c->pool.ledger, gpu->uuid))
+        if (gpu->uuid[0] && gpu->condition != GPU_CONDITION_OK)
+            pool_set_proof(&c->pool, gpu->uuid, NULL);
+        else if (gpu->uuid[0] && proof_of_rest(&gpu->proof) && !ledger_holder(c->pool.ledger, gpu->uuid))
             pool_set_proof(&c->pool, gpu->uuid, &gpu->proof);
     }
 }

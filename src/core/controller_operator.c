@@ -37,7 +37,7 @@ bool controller_release(struct controller *c, uint32_t task_id, const struct ord
     struct record *record;
     bool answers;
 
-    if (!live)
+    if (!live || !live->shown)
         return kr_fail(error, NOT_FOUND, "there is no task %u that holds a lease", task_id);
     answers = controller_is_connected(c, live->draft->lease.node);
     if (answers && !task_state_is_terminal(live->draft->state))

@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "core/controller_internal.h"
 #include "core/placement.h"
+#include "model/wire.h"
 
 enum { KEY_KEPT_MS = 24 * 3600 * 1000, MAX_KEYS = 200000 };
 
@@ -225,6 +227,8 @@ static void record_decision(struct controller *c, struct decision *d, const stru
 
     g_ptr_array_unref(record->tasks);
     record->tasks = d->tasks;
+    for (guint i = 0; i < d->tasks->len; i++)
+        g_hash_table_add(c->submitting, GUINT_TO_POINTER(((const struct task *)d->tasks->pdata[i])->id));
     record->submit = g_new0(struct pending_submit, 1);
     record->submit->notes = d->notes;
     record->submit->waiting = g_array_new(FALSE, FALSE, sizeof(struct waiting));
@@ -232,6 +236,12 @@ static void record_decision(struct controller *c, struct decision *d, const stru
     if (submission->key) {
         record->key = key_of(submission, d->batch_id, now.wall_ms);
         keep_key(c, record->key, record->submit);
+    }
+    for (guint i = 0; fault_mutant("R5-act-before-record") && i < record->tasks->len; i++) {
+        const struct task *task = record->tasks->pdata[i];
+        controller_send(
+            c, task->lease.node, WIRE_START,
+            json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec", task_spec_to_json(task->spec)));
     }
     controller_submit_record(c, record);
 }
@@ -282,6 +292,8 @@ void controller_submit_recorded(struct controller *c, struct record *record, con
     struct submit_result result = {.tasks = record->tasks, .notes = submit->notes};
 
     settle_key(c, record, !error);
+    for (guint i = 0; i < record->tasks->len; i++)
+        g_hash_table_remove(c->submitting, GUINT_TO_POINTER(((const struct task *)record->tasks->pdata[i])->id));
     if (error) {
         undo_grants(c, record->tasks);
         result.tasks = NULL;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/fault.h"
+
 static const struct {
     const char *name, *way_out;
 } states[GPU_STATE_COUNT_] = {
@@ -87,7 +89,7 @@ enum gpu_state gpu_state_judge(const struct gpu_view *view, char **ret_reason) {
 
     if (ret_reason)
         *ret_reason = NULL;
-    if (view->holder)
+    if (view->holder && !fault_mutant("R1-held-is-free") && !fault_mutant("R1-no-ledger"))
         return judge_held(view, ret_reason);
     if (view->why_no_word)
         return because(GPU_STATE_UNKNOWN, ret_reason, "%s", view->why_no_word);
@@ -98,7 +100,7 @@ enum gpu_state gpu_state_judge(const struct gpu_view *view, char **ret_reason) {
         return judge_mark(view->gpu_mark, "", ret_reason);
     if (view->node_mark)
         return judge_mark(view->node_mark, "its node is ", ret_reason);
-    if (proof_of_rest(view->proof))
+    if (proof_of_rest(view->proof) || fault_mutant("R1-orphans-are-ignored") || fault_mutant("R3-unknown-is-free"))
         return GPU_STATE_FREE;
     missing = proof_missing_to_str(view->proof, PROOF_CARD);
     return because(GPU_STATE_UNKNOWN, ret_reason, "its node has not shown it at rest yet: %s", missing);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/fault.h"
+
 struct ledger {
     GHashTable *by_node; /* node -> GPtrArray of entries, which it owns */
     GHashTable *by_gpu;  /* uuid (in the entry) -> entry */
@@ -74,7 +76,7 @@ static bool is_held(const struct ledger *ledger, const struct lease *lease) {
 bool ledger_grant(struct ledger *ledger, const struct lease *lease, const char *label, bool is_orphan) {
     struct ledger_entry *entry;
 
-    if (is_held(ledger, lease))
+    if (is_held(ledger, lease) && !fault_mutant("R1-no-ledger"))
         return false;
     entry = g_new0(struct ledger_entry, 1);
     entry->lease = *lease;

@@ -1,5 +1,6 @@
 #include "core/pool.h"
 
+#include "base/fault.h"
 #include "base/units.h"
 
 static void card_free(struct pool_card *card) {
@@ -61,6 +62,8 @@ void pool_drop_mark(struct pool *pool, const char *subject) { g_hash_table_remov
 static char *no_word(const struct pool *pool, const struct cluster_node *node, struct core_time now) {
     char span[UNITS_TEXT_BYTES];
 
+    if (fault_mutant("R3-unknown-is-free"))
+        return NULL;
     if (node->heard_mono_ms == 0)
         return g_strdup("its node has not connected since the host started");
     if (!cluster_is_online(pool->cluster, node, now))

@@ -159,6 +159,7 @@ static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
     struct gpu *copy = gpu_copy(gpu);
 
     copy->condition = GPU_CONDITION_UNKNOWN;
+    copy->proof = (struct proof){0};
     copy->valid &= GPU_HAS_MEM_TOTAL | GPU_HAS_MINOR | GPU_HAS_NUMA | GPU_HAS_POWER_LIMIT;
     g_free(copy->reason);
     copy->reason = g_strdup(why);

@@ -257,6 +257,7 @@ static void on_heartbeat(struct runner_link *link, const json_t *message) {
 
     if (info && strcmp(info->name, link->node) == 0) {
         controller_heartbeat(link->host->controller, info, host_now());
+        send_json(link, json_pack("{s:s}", "type", WIRE_BEAT));
         return;
     }
     log_warning("a heartbeat of node %s is not understood: %s", link->node, error ? error->message : "another name");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/json.h"
 #include "model/target.h"
 
@@ -82,6 +83,8 @@ void numa_node_free(struct numa_node *node) {
 }
 
 struct gpu *node_info_gpu_by_index(const struct node_info *info, int index) {
+    if (fault_mutant("R4-index-is-position") && index < (int)info->gpus->len)
+        return info->gpus->pdata[index];
     for (guint i = 0; i < info->gpus->len; i++) {
         struct gpu *gpu = info->gpus->pdata[i];
         if (gpu->index == index)

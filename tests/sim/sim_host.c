@@ -3,9 +3,13 @@
 #include <glib.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "sim/world.h"
 
-enum { SEEDS = 40, STEPS = 10000 };
+enum { SEEDS = 80, STEPS = 10000, MUTANT_STEPS = 100000 };
+
+static uint64_t steps_done;
+static bool is_mutant;
 
 static void run_seed(uint64_t seed, unsigned steps) {
     struct world *world = world_new(seed);
@@ -14,9 +18,10 @@ static void run_seed(uint64_t seed, unsigned steps) {
         world_step(world);
         world_check(world);
     }
+    steps_done += steps;
     world_settle(world);
     world_check_settled(world);
-    if (steps >= STEPS) { /* it did what it says it does */
+    if (steps >= STEPS && !is_mutant) { /* it did what it says it does */
         g_assert_cmpuint(world_count_starts(world), >, 50);
         g_assert_cmpuint(world_count_crashes(world), >, 2);
     }
@@ -48,9 +53,57 @@ static void test_fresh(void) {
     }
 }
 
+/* SIM_SOAK=N: that many steps over fresh seeds, and nothing else (make sim-soak). */
+static void test_soak(void) {
+    uint64_t wanted = strtoull(getenv("SIM_SOAK"), NULL, 10);
+    int64_t begin_us = g_get_monotonic_time();
+
+    while (steps_done < wanted) {
+        uint64_t seed = (uint64_t)g_random_int() << 20 | (uint64_t)g_random_int_range(0, 1 << 20);
+        run_seed(seed, STEPS);
+        if (steps_done / 1000000 != (steps_done - STEPS) / 1000000)
+            g_printerr("sim: %" G_GUINT64_FORMAT " million steps\n", steps_done / 1000000);
+    }
+    g_printerr("sim: %.0f steps/s\n", (double)steps_done * 1e6 / (double)(g_get_monotonic_time() - begin_us));
+}
+
+/* ---- does it bite? Each rule is switched off in turn, and must be missed within so many steps ---- */
+
+static void run_mutant(const char *name) {
+    fault_set_mutant(name);
+    is_mutant = true;
+    for (uint64_t seed = 1; seed <= MUTANT_STEPS / STEPS; seed++)
+        run_seed(seed, STEPS);
+}
+
+/* In a process of its own: what notices the mutant aborts. */
+static void test_mutant(gconstpointer name) {
+    if (g_test_subprocess()) {
+        run_mutant(name);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr("*ERROR*");
+}
+
+static const char *const mutants[] = {
+    "R1-held-is-free",      "R1-no-ledger",         "R1-orphans-are-ignored", "R2-release-without-proof",
+    "R3-lost-is-free",      "R3-stopping-releases", "R3-unknown-is-free",     "R4-index-is-position",
+    "R5-act-before-record", "R5-ack-before-record",
+};
+
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
+    if (getenv("SIM_SOAK")) {
+        g_test_add_func("/sim/soak", test_soak);
+        return g_test_run();
+    }
     g_test_add_func("/sim/host/R1-R2-R3-R5-fixed-seeds", test_fixed);
     g_test_add_func("/sim/host/R1-R2-R3-R5-fresh-seeds", test_fresh);
+    for (size_t i = 0; i < G_N_ELEMENTS(mutants); i++) {
+        g_autofree char *path = g_strconcat("/sim/mutant/", mutants[i], NULL);
+        g_test_add_data_func(path, mutants[i], test_mutant);
+    }
     return g_test_run();
 }
