@@ -412,6 +412,30 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     bed_free(bed);
 }
 
+static void test_bare_word(void) { /* R2, L66: a release without its proof is none */
+    struct bed *bed = bed_new();
+    struct task_report said = {.state = TASK_COMPLETED, .released = true, .proof = {.facts = PROOF_CONTAINER_GONE}};
+    uint32_t id;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    id = said.task_id = bed->first_id;
+    said.epoch = controller_task(bed->c, id)->lease.epoch;
+    controller_report(bed->c, "mynode", &said, bed->now);
+    commit(bed, NULL);
+    g_assert_true(controller_task(bed->c, id)->holds_lease);
+    g_assert_nonnull(strstr(controller_task(bed->c, id)->holding, "no process is left"));
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "held by task");
+    said.proof.facts |= PROOF_CARD;
+    controller_report(bed->c, "mynode", &said, bed->now);
+    commit(bed, NULL);
+    g_assert_null(controller_task(bed->c, id));
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    bed_free(bed);
+}
+
 static void on_killed(void *user, const struct task *task, const GError *error) {
     struct bed *bed = user;
 
@@ -578,6 +602,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/release-not-recorded", test_release_not_recorded);
     g_test_add_func("/controller/R3-L27-L28-K2-silence-holds", test_silence_holds);
     g_test_add_func("/controller/vanished", test_vanished);
+    g_test_add_func("/controller/R2-L66-a-bare-word-releases-nothing", test_bare_word);
     g_test_add_func("/controller/L25-orphan", test_orphan);
     g_test_add_func("/controller/K12-kill", test_kill);
     g_test_add_func("/controller/R4-two-nodes-one-card", test_two_nodes_one_card);
