@@ -13,4 +13,5 @@ void fault_set_mutant(const char *name); /* static string; NULL: none */
 #else
 #define fault_point(name) ((void)0)
 #define fault_mutant(name) false
+#define fault_set_mutant(name) ((void)(name))
 #endif

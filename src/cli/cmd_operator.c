@@ -286,7 +286,7 @@ static void print_audit(const json_t *entries) {
 }
 
 int cmd_audit(struct cli *cli) {
-    g_autofree char *path = cli_api_query("/audit", "limit", cli_text(cli, "limit"), NULL);
+    g_autofree char *path = cli_api_query("/audit", "limit", cli_text(cli, "limit"), (const char *)NULL);
     struct cli_api *api = cli_api_new(cli->host_url);
     GError *error = NULL;
     json_t *answer = cli_api_get(api, path, &error);

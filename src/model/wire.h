@@ -11,7 +11,7 @@
 /* host -> runner */
 #define WIRE_WELCOME "welcome" /* cluster_id, heartbeat_ms: hello was accepted */
 #define WIRE_REFUSED "refused" /* reason: hello was not accepted; the host closes */
-#define WIRE_BEAT "beat"             /* answers each heartbeat: its number shows whether anything before it was lost */
+#define WIRE_BEAT "beat"       /* answers each heartbeat: its number shows whether anything before it was lost */
 #define WIRE_START "start"     /* lease{}, spec{}: hold this lease, run this task */
 #define WIRE_STOP "stop"       /* task_id, epoch: end it; answered by reports (state unset if unknown) */
 #define WIRE_PAUSE "pause"     /* task_id, epoch: freeze it; answered by reports */

@@ -736,57 +736,9 @@ static void send_signal(struct execution *ex, int signum) {
     ex->signal = engine_signal(ex->executor->engine, ex->file.container, signum, on_signalled, ex);
 }
 
-/* ---- pausing: the wish in the lease file against what the engine said ---- */
-
-static void sync_pause(struct execution *ex);
-
-static void on_pause_timer(uv_timer_t *timer) { sync_pause(timer->data); }
-
-static void on_paused(void *user, const GError *error) {
-    struct execution *ex = user;
-
-    ex->pausing = NULL;
-    if (error) {
-        log_debug("task %u: %s", ex->file.lease.task_id, error->message);
-        uv_timer_start(&ex->pause_timer, on_pause_timer, (uint64_t)ex->executor->config.retry_ms, 0);
-        return;
-    }
-    ex->is_paused = ex->is_pausing;
-    if (ex->phase != EXEC_RUNNING)
-        return;
-    execution_report(ex);
-    begin_running(ex);
-}
-
-static void sync_pause(struct execution *ex) {
-    bool wanted = ex->file.pause_requested && !ex->file.stop_requested && !ex->failure;
-
-    if (ex->phase != EXEC_RUNNING || ex->pausing || wanted == ex->is_paused)
-        return;
-    ex->is_pausing = wanted;
-    ex->pausing = engine_pause(ex->executor->engine, ex->file.container, wanted, on_paused, ex);
-}
-
-void execution_pause(struct execution *ex, bool is_pause) {
-    g_autoptr(GError) error = NULL;
-    bool before = ex->file.pause_requested;
-
-    if (before == is_pause || ex->phase >= EXEC_ENDING) {
-        execution_report(ex);
-        return;
-    }
-    ex->file.pause_requested = is_pause;
-    if (!execution_save(ex, &error)) { /* not recorded, not done: the host sees that it runs on, and asks again */
-        log_warning("task %u: %s", ex->file.lease.task_id, error->message);
-        ex->file.pause_requested = before;
-    }
-    sync_pause(ex); /* before the start: begin_running does it */
-    execution_report(ex);
-}
-
 static void begin_running(struct execution *ex) {
-    sync_pause(ex);
-    if (ex->is_paused || ex->pausing) /* what is frozen takes no signal; on_paused comes back */
+    execution_sync_pause(ex);
+    if (ex->is_paused || ex->pausing) /* what is frozen takes no signal; it comes back here when it is thawed */
         (void)0;
     else if (ex->failure && ex->signum != SIGKILL)
         send_signal(ex, SIGKILL);

@@ -100,7 +100,10 @@ void execution_free(struct execution *ex);
 void execution_enter(struct execution *ex, enum exec_phase phase);
 void execution_retry(struct execution *ex, enum exec_phase phase, int64_t delay_ms);
 void execution_stop(struct execution *ex);
+/* execution_pause.c */
 void execution_pause(struct execution *ex, bool is_pause);
+void execution_sync_pause(struct execution *ex); /* in RUNNING: freezes or thaws it when that is due */
+
 /* The end of it is known and there may be output to read: to OUTPUT, else like execution_give_up. */
 void execution_conclude(struct execution *ex, enum task_state state, const char *reason);
 bool execution_is_of_old_boot(const struct execution *ex);

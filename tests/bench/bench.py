@@ -3,6 +3,7 @@
 within one run: SQLite alone beside our submissions, the Engine API alone beside our tasks."""
 import argparse
 import json
+import re
 import os
 import sqlite3
 import statistics
@@ -136,7 +137,7 @@ def bench_latency(cluster_module, rounds=15):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,submissions,kill9,latency")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
@@ -146,6 +147,15 @@ def main():
     if "ledger" in wanted:
         result, _ = json_line([str(build / "tests" / "bench" / "bench_ledger")])
         row("ledger decisions, 200 nodes x 8 GPUs", result["value"], "1/s", ">= 100000")
+    if "recovery" in wanted:
+        done = subprocess.run([str(build / "tests" / "bench" / "bench_recovery")], capture_output=True, text=True, check=True)
+        restore, reconcile = [json.loads(line) for line in done.stdout.splitlines()]
+        row("host restart: store with %d tasks loaded" % restore["tasks"], restore["value"], "ms", "< 1000")
+        row("hello of a node with %d tasks reconciled" % reconcile["tasks"], reconcile["value"], "us", "")
+    if "sim" in wanted:
+        done = subprocess.run([str(build / "tests" / "sim" / "sim_host"), "--tap"], capture_output=True, text=True, check=True,
+                              env=dict(os.environ, SIM_SOAK="1000000"))
+        row("simulated cluster, checked after each step", float(re.search(r"sim: (\d+) steps/s", done.stderr).group(1)), "steps/s", "")
     if "submissions" in wanted:
         bench_submissions(cluster, build)
     if "kill9" in wanted:

@@ -44,8 +44,8 @@ static void send_json(struct fake *fake, json_t *message) {
 }
 
 static void take_start(struct fake *fake, const json_t *message) {
-    struct task_report report = {.state = TASK_COMPLETED, .has_exit_code = true, .released = true,
-                                 .proof = {.facts = PROOF_CONTAINER_GONE}};
+    struct task_report report = {
+        .state = TASK_COMPLETED, .has_exit_code = true, .released = true, .proof = {.facts = PROOF_CONTAINER_GONE}};
     struct lease lease;
 
     if (!lease_from_json(json_object_get(message, "lease"), &lease, NULL))

@@ -221,7 +221,8 @@ static void test_lower_epoch(struct fixture *f, gconstpointer data) {
     g_assert_nonnull(strstr(newest(f, 7)->reason, "out of date"));
     start_lease(f, &same, "img", "sim");
     g_assert_nonnull(strstr(newest(f, 8)->reason, "out of date"));
-    start_lease(f, &other_card, "img", "sim"); /* of a card that never had one: the node as a whole has taken epoch 10 */
+    start_lease(f, &other_card, "img",
+                "sim"); /* of a card that never had one: the node as a whole has taken epoch 10 */
     g_assert_nonnull(strstr(newest(f, 9)->reason, "out of date"));
 }
 

@@ -169,7 +169,7 @@ static void test_epochs(struct fixture *f, gconstpointer data) {
     g_assert_false(epoch_ok(f, "GPU-1", 10));
     g_assert_true(epoch_ok(f, "GPU-1", 11));
     g_assert_cmpint(lease_files_max_epoch(f->files), ==, 10); /* of what is no lease any more, too */
-    g_assert_true(lease_files_fence(f->files, 20, NULL)); /* a stop came before its start */
+    g_assert_true(lease_files_fence(f->files, 20, NULL));     /* a stop came before its start */
     reopen(f);
     g_assert_false(epoch_ok(f, "GPU-2", 20));
     g_assert_true(epoch_ok(f, "GPU-2", 21));
