@@ -138,7 +138,8 @@ def test_L25_a_host_restored_from_an_old_backup_takes_over_what_its_nodes_run():
             shutil.copy2(backup / name, c.host_state_dir / name)
     c.start_host()
     c["mynode"].wait_online()
-    wait_until("both are tasks again", lambda: {c.task(first).get("state"), c.task(second).get("state")} <= {"running", "failed"})
+    wait_until("both are tasks again", lambda: all(  # taken over when that is durable, a moment after the hello
+        c.api("GET", "/tasks/%d" % task_id)[1].get("state") in ("running", "failed") for task_id in (first, second)))
     assert "held by task %d" % second in c.cli("task", "submit", "-t", "mynode::1", "--", "true", code=1).err
     assert c.wait_released(first, timeout=30)["exit_code"] == 7
     assert c.cli("task", "logs", str(first), code=0).out == "done\n"
