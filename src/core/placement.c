@@ -194,11 +194,29 @@ static bool check_node(const struct placement *p, const struct cluster_node *nod
     return true;
 }
 
+/* A node that cannot be used at all: who holds what is asked for there is said too (R8). */
+static void add_holders(const struct placement *p, const struct node_info *info, const struct target *target,
+                        GError **error) {
+    for (size_t i = 0; error && *error && i < target->n_gpus; i++) {
+        const struct gpu *gpu = node_info_gpu_by_index(info, target->gpus[i]);
+        const struct ledger_entry *holder = gpu ? ledger_holder(p->pool->ledger, gpu->uuid) : NULL;
+        g_autofree char *why = holder ? describe_holder(p, holder) : NULL;
+        g_autofree char *before = why ? (*error)->message : NULL;
+
+        if (why)
+            (*error)->message = g_strdup_printf("%s; GPU %d of it is %s", before, target->gpus[i], why);
+    }
+}
+
 static bool place_on(const struct placement *p, const struct cluster_node *node, const struct target *target,
                      const struct task_spec *spec, struct lease *lease, GPtrArray *notes, GError **error) {
     const struct node_info *info = node->info;
 
-    if (!check_node(p, node, error) || !check_numa(info, target->numa, error))
+    if (!check_node(p, node, error)) {
+        add_holders(p, info, target, error);
+        return false;
+    }
+    if (!check_numa(info, target->numa, error))
         return false;
     if (target->n_gpus > 0 && !info->gpus_known)
         return kr_fail(error, REFUSED, "%s reports no GPU inventory, so none of its GPUs can be granted: %s",
