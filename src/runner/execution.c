@@ -201,9 +201,8 @@ void execution_fill_report(const struct execution *ex, struct task_report *ret_r
     ret_report->reason = g_strdup(result->reason);
     ret_report->started_ms = result->started_ms;
     ret_report->finished_ms = result->finished_ms;
-    ret_report->released = ex->phase == EXEC_DONE;
-    if (ret_report->released)
-        ret_report->proof = ex->proof;
+    ret_report->released = result->released;
+    ret_report->proof = result->proof;
     if (!ret_report->released)
         ret_report->holding = g_strdup(ex->holding ? ex->holding : "it is being cleared away");
 }
@@ -736,14 +735,19 @@ static void send_signal(struct execution *ex, int signum) {
     ex->signal = engine_signal(ex->executor->engine, ex->file.container, signum, on_signalled, ex);
 }
 
-static void begin_running(struct execution *ex) {
-    execution_sync_pause(ex);
-    if (ex->is_paused || ex->pausing) /* what is frozen takes no signal; it comes back here when it is thawed */
-        (void)0;
-    else if (ex->failure && ex->signum != SIGKILL)
+/* What is frozen takes no signal; execution_pause.c comes back to RUNNING when it is thawed. */
+static void send_due_signal(struct execution *ex) {
+    if (ex->is_paused || ex->pausing)
+        return;
+    if (ex->failure && ex->signum != SIGKILL)
         send_signal(ex, SIGKILL);
     else if (ex->file.stop_requested && !ex->signum)
         send_signal(ex, SIGTERM);
+}
+
+static void begin_running(struct execution *ex) {
+    execution_sync_pause(ex);
+    send_due_signal(ex);
     if (!ex->wait && !uv_is_active((uv_handle_t *)&ex->attach_timer))
         attach_later(ex);
 }

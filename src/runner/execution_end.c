@@ -209,7 +209,7 @@ static void not_yet(struct execution *ex, const char *why) {
     bool is_new = g_strcmp0(ex->holding, why) != 0, was_overdue = ex->is_overdue;
     int64_t poll_ms;
 
-    ex->proof = (struct proof){0};
+    ex->file.report.proof = (struct proof){0};
     g_free(ex->holding);
     ex->holding = g_strdup(why);
     ex->is_overdue = ex->is_overdue || clock_mono_ms() >= ex->drain_by_ms;
@@ -246,9 +246,10 @@ void execution_begin_removing(struct execution *ex) {
 
 /* One look may fall between two allocations; only so many in a row are a proof. */
 static void found_free(struct execution *ex, unsigned facts) {
-    ex->proof.facts = PROOF_CONTAINER_GONE | (ex->proof.samples ? ex->proof.facts & facts : facts);
-    ex->proof.samples++;
-    if (ex->proof.samples >= ex->executor->config.evidence_samples)
+    ex->file.report.proof.facts = PROOF_CONTAINER_GONE |
+                                  (ex->file.report.proof.samples ? ex->file.report.proof.facts & facts : facts);
+    ex->file.report.proof.samples++;
+    if (ex->file.report.proof.samples >= ex->executor->config.evidence_samples)
         execution_enter(ex, EXEC_DONE);
     else
         execution_retry(ex, EXEC_EVIDENCE, EVIDENCE_AGAIN_MS);
@@ -281,7 +282,7 @@ void execution_begin_evidence(struct execution *ex) {
     if (executor_forget_now(ex))
         return;
     if (ex->file.lease.n_gpus == 0 || !ex->file.container) {
-        ex->proof.facts = PROOF_CONTAINER_GONE | (ex->file.container ? 0 : PROOF_NEVER_STARTED);
+        ex->file.report.proof.facts = PROOF_CONTAINER_GONE | (ex->file.container ? 0 : PROOF_NEVER_STARTED);
         execution_enter(ex, EXEC_DONE);
         return;
     }
@@ -290,7 +291,21 @@ void execution_begin_evidence(struct execution *ex) {
     ex->check = gpus->check(gpus->user, uuids, ex->file.lease.n_gpus, on_evidence, ex);
 }
 
+/* A card whose release was told may be the next task's at once: a new life of the runner must not claim it back. */
+static void note_release(struct execution *ex) {
+    g_autoptr(GError) error = NULL;
+
+    if (ex->file.report.released)
+        return;
+    ex->file.report.released = true;
+    if (ex->file.lease.n_gpus > 0 &&
+        !execution_save(ex, &error)) /* the proof stands; after a crash it is gathered anew */
+        log_warning("task %u: %s", ex->file.lease.task_id, error->message);
+    fault_point("runner-release-noted");
+}
+
 void execution_begin_done(struct execution *ex) {
+    note_release(ex);
     g_clear_pointer(&ex->holding, g_free);
     log_info("task %u: %s%s%s", ex->file.lease.task_id, task_state_to_str(ex->file.report.state),
              ex->file.report.reason ? ": " : "", ex->file.report.reason ? ex->file.report.reason : "");

@@ -187,7 +187,10 @@ static void release_held(struct executor *x) {
         if (ex->phase != EXEC_HELD)
             continue;
         ex->drain_by_ms = clock_mono_ms() + x->config.drain_timeout_ms;
-        execution_enter(ex, ex->file.phase == LEASE_ENDED ? EXEC_REMOVING : EXEC_STOCK);
+        if (ex->file.phase == LEASE_ENDED)
+            execution_enter(ex, ex->file.report.released ? EXEC_DONE : EXEC_REMOVING);
+        else
+            execution_enter(ex, EXEC_STOCK);
     }
 }
 
@@ -402,7 +405,7 @@ static void on_forget_timer(uv_timer_t *timer) {
 void executor_ack(struct executor *x, uint32_t task_id, int64_t epoch) {
     struct execution *ex = find(x, task_id);
 
-    if (!ex || ex->file.lease.epoch != epoch || ex->phase != EXEC_DONE)
+    if (!ex || ex->file.lease.epoch != epoch || !ex->file.report.released)
         return;
     fault_point("runner-ack-received");
     forget_durably(x, ex);

@@ -68,7 +68,6 @@ struct execution {
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
     /* the way out */
     int64_t drain_by_ms;   /* monotonic */
-    struct proof proof;    /* of the release, complete with DONE; `samples` counts the looks so far */
     bool is_save_failing;  /* and was logged */
     bool is_overdue;       /* the end was reported before the release could be proved */
     bool is_acked;         /* by the host; only its lease file could not be removed yet */
@@ -100,15 +99,9 @@ void execution_free(struct execution *ex);
 void execution_enter(struct execution *ex, enum exec_phase phase);
 void execution_retry(struct execution *ex, enum exec_phase phase, int64_t delay_ms);
 void execution_stop(struct execution *ex);
-/* execution_pause.c */
-void execution_pause(struct execution *ex, bool is_pause);
-void execution_sync_pause(struct execution *ex); /* in RUNNING: freezes or thaws it when that is due */
-
 /* The end of it is known and there may be output to read: to OUTPUT, else like execution_give_up. */
 void execution_conclude(struct execution *ex, enum task_state state, const char *reason);
 bool execution_is_of_old_boot(const struct execution *ex);
-/* Forgets the lease as an operator wishes, when no container is left; false: not yet. */
-bool executor_forget_now(struct execution *ex);
 /* The container's name at the engine. Caller frees. */
 char *execution_name(const struct execution *ex);
 /* Ends it with this state and reason (NULL: none); what remains is removed and proved gone. Takes over nothing. */
@@ -117,6 +110,14 @@ bool execution_save(struct execution *ex, GError **error);
 void execution_report(struct execution *ex);
 void execution_fill_report(const struct execution *ex, struct task_report *ret_report); /* strings are copies */
 void execution_attach(struct execution *ex);
+
+/* executor.c */
+/* Forgets the lease as an operator wishes, when no container is left; false: not yet. */
+bool executor_forget_now(struct execution *ex);
+
+/* execution_pause.c */
+void execution_pause(struct execution *ex, bool is_pause);
+void execution_sync_pause(struct execution *ex); /* in RUNNING: freezes or thaws it when that is due */
 
 /* execution_end.c */
 void execution_begin_ending(struct execution *ex);

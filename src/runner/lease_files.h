@@ -25,7 +25,8 @@ struct lease_file {
     char *container;        /* owned; the engine's id, NULL before there is one */
     bool stop_requested, pause_requested;
     int64_t started_ms;        /* wall clock, 0: never found running in order */
-    struct task_report report; /* valid with LEASE_ENDED; its `released` and `holding` mean nothing here */
+    struct task_report report; /* valid with LEASE_ENDED; its `holding` means nothing here, its `proof` is complete
+                                * when it is `released` */
 };
 void lease_file_clear(struct lease_file *file);
 

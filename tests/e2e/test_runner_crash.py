@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster import EXE, Cluster, main, skip, wait_until
 
 POINTS = ("runner-lease-written", "runner-container-created", "runner-container-started", "runner-exit-seen",
-          "runner-result-written", "runner-container-removed", "runner-report-sent", "runner-ack-received")
+          "runner-result-written", "runner-container-removed", "runner-release-noted", "runner-report-sent", "runner-ack-received")
 c = None
 
 

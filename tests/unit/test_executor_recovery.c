@@ -163,6 +163,26 @@ static void test_restart_before_ack(struct fixture *f, gconstpointer data) {
     ack_all_gone(f, 1);
 }
 
+/* What was told as released stays released: the host may have given the card to the next task and have it started before this
+ * node has looked at anything again. */
+static void test_restart_after_release(struct fixture *f, gconstpointer data) {
+    start(f, 1, "0", "sim exit=4");
+    wait_state(f, 1, TASK_FAILED, true);
+    die(f);
+    sim_world_set_down(f->world, true); /* the engine takes its time */
+    begin(f);
+    {
+        g_autoptr(GPtrArray) hello = executor_reports(f->x);
+        g_assert_true(hello_of(hello, 1)->released);
+        g_assert_true(proof_of_release(&hello_of(hello, 1)->proof, 1));
+    }
+    executor_ack(f->x, 1, 10);
+    start(f, 2, "0", "sim exit=5");
+    sim_world_set_down(f->world, false);
+    g_assert_cmpint(wait_state(f, 2, TASK_FAILED, true)->exit_code, ==, 5);
+    ack_all_gone(f, 2);
+}
+
 /* A lease file that cannot be read stops the start: it would look free otherwise (R3). */
 static void test_damaged_lease(struct fixture *f, gconstpointer data) {
     g_autofree char *path = g_strdup_printf("%s/leases/9.json", f->folder);
@@ -185,6 +205,7 @@ int main(int argc, char **argv) {
     ADD("restart-while-stopping", test_restart_while_stopping);
     ADD("restart-while-the-engine-is-away", test_restart_engine_away);
     ADD("restart-before-ack", test_restart_before_ack);
+    ADD("restart-after-release", test_restart_after_release);
     ADD("R3-damaged-lease-file", test_damaged_lease);
     return g_test_run();
 }
