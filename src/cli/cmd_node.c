@@ -238,16 +238,6 @@ static void print_gpu_reasons(const json_t *gpus) {
     }
 }
 
-static void print_strays(const json_t *strays) {
-    const json_t *stray;
-    size_t i;
-
-    json_array_foreach (strays, i, stray) {
-        g_autofree char *clean = cli_clean(json_string_value(stray) ? json_string_value(stray) : "");
-        printf("a container that no lease stands for: %s\n", clean);
-    }
-}
-
 /* ---- node status: the node ---- */
 
 static void fact(struct table *table, const char *name, const char *value) {
@@ -353,7 +343,6 @@ static void print_node(const json_t *node) {
     }
     print_gpus(gpus);
     print_gpu_reasons(gpus);
-    print_strays(json_object_get(node, "strays"));
 }
 
 int cmd_node_status(struct cli *cli) {

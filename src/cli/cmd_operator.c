@@ -16,13 +16,11 @@
 
 /* ---- the order: who, why ---- */
 
-/* "alice@laptop": there are no users yet, so this is a claim and recorded as one. */
-static json_t *order_body(const struct cli *cli) {
+json_t *cli_order_body(const char *reason) {
     const struct passwd *me = getpwuid(getuid());
     g_autofree char *who = me ? g_strdup_printf("%s@%s", me->pw_name, g_get_host_name())
                               : g_strdup_printf("uid %u@%s", getuid(), g_get_host_name());
     g_autofree char *valid = g_utf8_make_valid(who, -1);
-    const char *reason = cli_text(cli, "reason");
     json_t *body = json_pack("{s:s}", "who", valid);
 
     if (reason)
@@ -45,7 +43,7 @@ static json_t *give_order(struct cli *cli, struct cli_api *api, const char *path
         *ret_exit = cli_fail(error);
         return NULL;
     }
-    body = order_body(cli);
+    body = cli_order_body(cli_text(cli, "reason"));
     answer = cli_api_call(api, "POST", path, body, NULL, &error);
     json_decref(body);
     if (!answer)
@@ -210,6 +208,14 @@ static int empty_node(struct cli *cli, struct cli_api *api, const GArray *ids) {
     return error ? cli_fail(error) : exit_code;
 }
 
+static void print_left(guint n, bool is_kill) {
+    if (n == 0)
+        printf("no task is left on it\n");
+    else
+        printf("%u task%s left on it, %s\n", n, n == 1 ? " is" : "s are",
+               is_kill ? "asked to end" : "going on until the end");
+}
+
 int cmd_node_drain(struct cli *cli) {
     int exit_code = mark_node(cli, "drain", "is drained: it gets no new tasks");
     struct cli_api *api;
@@ -220,8 +226,7 @@ int cmd_node_drain(struct cli *cli) {
     api = cli_api_new(cli->host_url);
     ids = tasks_of(cli, api, &exit_code);
     if (exit_code == CLI_EXIT_OK) {
-        printf(ids->len ? "%u tasks are left on it%s\n" : "no task is left on it\n", ids->len,
-               cli_flag(cli, "kill") ? ", they are asked to end" : ", they go on until they end");
+        print_left(ids->len, cli_flag(cli, "kill"));
         exit_code = empty_node(cli, api, ids);
         if (exit_code == CLI_EXIT_OK && cli_flag(cli, "wait") && ids->len > 0)
             printf("node %s is empty\n", cli->args[0]);

@@ -343,13 +343,12 @@ static int wait_for_end(struct cli_api *api, const GArray *ids) {
     return error ? cli_fail(error) : exit_code;
 }
 
-static int kill_orphan(struct cli *cli, struct cli_api *api, const char *text) {
+static int kill_orphan(struct cli_api *api, const char *text) {
     g_autofree char *node = NULL, *path = NULL;
-    json_t *body = json_pack("{s:s}", "who", g_get_user_name()), *answer = NULL;
+    json_t *body = cli_order_body(NULL), *answer = NULL;
     GError *error = NULL;
     uint32_t id;
 
-    (void)cli;
     if (cli_orphan_from_str(text, &id, &node, &error)) {
         path = g_strdup_printf("/nodes/%s/orphans/%" PRIu32 "/kill", node, id);
         answer = cli_api_call(api, "POST", path, body, NULL, &error);
@@ -369,17 +368,18 @@ int cmd_task_kill(struct cli *cli) {
 
     for (char **arg = cli->args; *arg; arg++) {
         GError *error = NULL;
+        g_autofree char *node = NULL;
         uint32_t id;
-        if (strchr(*arg, '@'))
-            continue;
-        if (!cli_task_id_from_str(*arg, &id, &error))
+        if (strchr(*arg, '@') ? !cli_orphan_from_str(*arg, &id, &node, &error)
+                              : !cli_task_id_from_str(*arg, &id, &error))
             return cli_fail(error);
-        g_array_append_val(ids, id);
+        if (!node)
+            g_array_append_val(ids, id);
     }
     api = cli_api_new(cli->host_url);
     for (char **arg = cli->args; *arg; arg++)
         if (strchr(*arg, '@'))
-            exit_code = MAX(exit_code, kill_orphan(cli, api, *arg));
+            exit_code = MAX(exit_code, kill_orphan(api, *arg));
     for (guint i = 0; i < ids->len; i++) {
         GError *error = NULL;
         if (kill_one(api, g_array_index(ids, uint32_t, i), &error))

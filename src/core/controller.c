@@ -299,11 +299,10 @@ bool controller_kill(struct controller *c, uint32_t task_id, struct core_time no
     return true;
 }
 
-bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, struct core_time now,
-                      controller_done_cb *on_done, void *user, GError **error) {
+bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, controller_done_cb *on_done, void *user,
+                      GError **error) {
     struct live_task *live = find_unended(c, task_id, error);
 
-    (void)now;
     if (!live)
         return false;
     if (live->draft->kill_requested)

@@ -79,8 +79,8 @@ void controller_submit(struct controller *c, const struct submission *submission
 bool controller_kill(struct controller *c, uint32_t task_id, struct core_time now, controller_done_cb *on_done,
                      void *user, GError **error);
 /* Pausing freezes the processes; they keep their GPUs (K1). Idempotent. */
-bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, struct core_time now,
-                      controller_done_cb *on_done, void *user, GError **error);
+bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, controller_done_cb *on_done, void *user,
+                      GError **error);
 
 /* ---- operators; who and reason go to the audit log ---- */
 struct order {

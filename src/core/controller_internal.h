@@ -22,8 +22,8 @@ struct controller {
     void *env;
     struct pool pool;
     GHashTable *live; /* task id -> live_task */
-    GHashTable *
-        submitting; /* set of task ids whose first record is on its way: not live yet, and not to be given to an adopted one */
+    /* task ids whose first record is on its way: not live yet, and not to be given to an adopted one */
+    GHashTable *submitting;
     GHashTable *keys; /* Idempotency-Key -> struct used_key (controller_submit.c) */
     uint32_t last_task_id;
     bool kills_orphans;

@@ -34,10 +34,10 @@ static bool is_proved(struct controller *c, struct live_task *live, const struct
     struct task *task = live->draft;
     unsigned wanted = PROOF_CONTAINER_GONE | (task->lease.n_gpus > 0 ? PROOF_CARD : 0);
 
-    if (!report->released && !fault_mutant("R2-release-without-proof"))
-        return false;
     if (fault_mutant("R2-release-without-proof"))
         return true;
+    if (!report->released)
+        return false;
     if (task->release_forced || proof_of_release(&report->proof, task->lease.n_gpus)) {
         note_proof(c, &task->lease, task->release_forced ? NULL : &report->proof);
         live->is_gone_there = true;
@@ -108,8 +108,7 @@ void controller_hold_orphan(struct controller *c, const struct lease *lease) {
 
 /* The node's lease file is a whole record: the task becomes one of ours again, with its true end (a host that was restored
  * from an old backup has lost it). Recorded only where the store has no task of that number. */
-static void adopt(struct controller *c, const struct node_report *said, const struct lease *lease,
-                  struct core_time now) {
+static void adopt(struct controller *c, const struct node_report *said, const struct lease *lease) {
     struct task *task = g_new0(struct task, 1);
     struct live_task *live;
 
@@ -129,7 +128,6 @@ static void adopt(struct controller *c, const struct node_report *said, const st
     task_apply_report(task, &said->report);
     if (task_state_is_terminal(task->state) && is_proved(c, live, &said->report))
         task->holds_lease = false;
-    (void)now;
     controller_record_draft(c, live);
 }
 
@@ -153,7 +151,7 @@ bool controller_adoption_recorded(struct controller *c, const struct task *task,
 }
 
 /* A lease of a node that the host has no record of: its cards are taken, whoever's they are (R1, R3). */
-static void take_orphan(struct controller *c, const char *node, const struct node_report *said, struct core_time now) {
+static void take_orphan(struct controller *c, const char *node, const struct node_report *said) {
     const struct task_report *report = &said->report;
     const struct ledger_entry *entry = ledger_find(c->pool.ledger, node, report->task_id, report->epoch);
     bool is_known_here = controller_live(c, report->task_id) != NULL ||
@@ -165,7 +163,7 @@ static void take_orphan(struct controller *c, const char *node, const struct nod
         return; /* ours, and being recorded: not the node's to end like this */
     if (!entry && lease.epoch > 0 && said->spec && !is_known_here && report->state != TASK_UNSET &&
         ledger_grant(c->pool.ledger, &lease, controller_label(said->spec), false)) {
-        adopt(c, said, &lease, now);
+        adopt(c, said, &lease);
     } else if (is_over(report)) {
         if (entry)
             note_proof(c, &entry->lease, &report->proof);
@@ -231,7 +229,7 @@ static void reconcile(struct controller *c, const char *node, const GPtrArray *r
     for (guint i = 0; i < reports->len; i++) {
         const struct node_report *said = reports->pdata[i];
         if (!is_of(controller_live(c, said->report.task_id), node, said->report.epoch))
-            take_orphan(c, node, said, now);
+            take_orphan(c, node, said);
     }
     drop_silent_orphans(c, node, reports);
     for (guint i = 0; i < lives->len; i++) {
@@ -350,7 +348,7 @@ void controller_report(struct controller *c, const char *node, const struct task
     if (is_of(live, node, report->epoch))
         take_report(c, live, report, now);
     else
-        take_orphan(c, node, &said, now);
+        take_orphan(c, node, &said);
 }
 
 void controller_disconnected(struct controller *c, const char *node, struct core_time now) {

@@ -17,7 +17,9 @@ static const struct {
     [GPU_STATE_ORPHANED] = {"orphaned", "free when what is left has gone; task kill ID@NODE, task release --force"},
     [GPU_STATE_SWITCHING] = {"switching", "it arrives at its driver or is rolled back"},
     [GPU_STATE_VFIO] = {"vfio", "it is given back to its driver"},
-    [GPU_STATE_QUARANTINED] = {"quarantined", "gpu uncordon NODE::IDX, or node uncordon NODE"},
+    [GPU_STATE_QUARANTINED] =
+        {"quarantined",
+         "an order: gpu uncordon NODE::IDX or node uncordon NODE; a fault: when the card is in order again"},
     [GPU_STATE_UNKNOWN] = {"unknown", "its node proves by itself that the card is at rest"},
     [GPU_STATE_REMOVED] = {"removed", "it is put back into its node"},
 };

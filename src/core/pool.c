@@ -94,7 +94,8 @@ const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_no
                                       const struct task *holder_task, struct core_time now) {
     char *reason;
     enum gpu_state state = pool_gpu_state(pool, node, gpu, holder_task, now, &reason);
-    struct pool_card *card = card_of(pool, gpu->uuid[0] ? gpu->uuid : gpu->pci);
+    g_autofree char *place = g_strdup_printf("%s/%s", node->info->name, gpu->pci);
+    struct pool_card *card = card_of(pool, gpu->uuid[0] ? gpu->uuid : place); /* one that has not said who it is */
 
     if (card->state != state)
         card->since_ms = now.wall_ms;

@@ -13,7 +13,7 @@
 struct pool {
     struct cluster *cluster;
     struct ledger *ledger;
-    GHashTable *cards; /* UUID -> struct pool_card */
+    GHashTable *cards; /* UUID, or NODE/PCI of a card without -> struct pool_card */
     GHashTable *marks; /* subject -> struct mark */
 };
 

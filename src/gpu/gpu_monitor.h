@@ -49,9 +49,9 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
 struct gpu_check {
     char uuid[GPU_UUID_MAX_BYTES + 1];
     bool is_free;
-    struct proof
-        proof; /* PROOF_CARD of one look when it is free. A kind of card without a memory figure is judged by its
-                         * processes alone: its memory counts as idle */
+    /* PROOF_CARD of one look when it is free. A kind of card without a memory figure is judged by its processes alone: its
+     * memory counts as idle. */
+    struct proof proof;
     char *why; /* NULL when free; else "pid 4711 python3 (user alice) uses it", "412 MiB above its idle memory" … */
 };
 typedef void gpu_check_cb(void *user, const struct gpu_check *checks, size_t n);

@@ -409,7 +409,7 @@ static bool make_wish(struct get_call *call, enum wish wish, GError **error) {
 
     if (wish == WISH_KILL)
         return controller_kill(c, call->id, host_now(), on_wish_recorded, call, error);
-    return controller_pause(c, call->id, wish == WISH_PAUSE, host_now(), on_wish_recorded, call, error);
+    return controller_pause(c, call->id, wish == WISH_PAUSE, on_wish_recorded, call, error);
 }
 
 static void wish_for(struct http_exchange *x, struct host *host, enum wish wish) {

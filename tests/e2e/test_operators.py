@@ -72,7 +72,7 @@ def test_drain_gives_nothing_new_and_empties_the_node():
     task_id = c.submit("node2::0", "sleep", "300")
     c.wait_state(task_id, "running")
     out = c.cli("node", "drain", "node2", "--reason", "new disk", code=0).out
-    assert "1 tasks are left" in out, out
+    assert "1 task is left" in out, out
     refused = c.cli("task", "submit", "-t", "node2::1", "--", "true", code=1)
     assert "drained" in refused.err and "new disk" in refused.err, refused
     assert "draining" in c.cli("node", "list", code=0).out

@@ -462,7 +462,7 @@ static void check_grant(struct world *w, const struct task *task) {
     if (!node_named(w, task->lease.node)->was_heard)
         broken(w, "R3: a grant on a node that has not spoken", task->lease.node);
     for (size_t i = 0; i < task->lease.n_gpus; i++)
-        if (atoi(wanted[i]) != gpu_of(task->lease.gpus[i].uuid))
+        if (strtol(wanted[i], NULL, 10) != gpu_of(task->lease.gpus[i].uuid))
             broken(w, "R4: another card than the one of that number", task->target);
 }
 
@@ -617,7 +617,7 @@ void world_step(struct world *w) {
     else if (dice < 997)
         controller_release(w->host, some_task(w), &order, w->now, on_killed, NULL, NULL);
     else if (dice < 1000)
-        controller_pause(w->host, some_task(w), chance(w, 50), w->now, on_killed, NULL, NULL);
+        controller_pause(w->host, some_task(w), chance(w, 50), on_killed, NULL, NULL);
     if (w->may_restore && w->step % 4096 == 1) {
         g_clear_pointer(&w->snapshot, g_hash_table_unref);
         w->snapshot = copy_disk(w->disk);
