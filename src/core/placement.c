@@ -101,9 +101,9 @@ static bool add_gpu(const struct placement *p, const struct cluster_node *node, 
                        valid[0] ? valid : "none");
     if (!check_gpu(p, node, gpu, target->n_gpus, error))
         return false;
-    if (target->numa != TARGET_NO_NUMA && (gpu->valid & GPU_HAS_NUMA) && gpu->numa_node != target->numa)
+    if (target->numa != TARGET_NO_NUMA && gpu_has(gpu, GPU_NUMA) && gpu_figure(gpu, GPU_NUMA) != target->numa)
         g_ptr_array_add(notes, g_strdup_printf("GPU %d of %s sits on NUMA node %d, the task is bound to %d", index,
-                                               node->info->name, gpu->numa_node, target->numa));
+                                               node->info->name, (int)gpu_figure(gpu, GPU_NUMA), target->numa));
     lease->gpus[lease->n_gpus].index = gpu->index;
     g_strlcpy(lease->gpus[lease->n_gpus].uuid, gpu->uuid, sizeof lease->gpus[0].uuid);
     lease->n_gpus++;

@@ -97,15 +97,15 @@ static char *memory_why(const struct gpu_monitor *monitor, const struct gpu *gpu
     int64_t idle_bytes = entry ? entry->idle_bytes : -1;
     char text[UNITS_TEXT_BYTES];
 
-    if (!(gpu->valid & GPU_HAS_MEM_USED))
+    if (!gpu_has(gpu, GPU_MEM_USED))
         return NULL;
-    if (idle_bytes < 0 && gpu->mem_used_bytes > idle_max_bytes)
+    if (idle_bytes < 0 && gpu_figure(gpu, GPU_MEM_USED) > idle_max_bytes)
         return g_strdup_printf("%s of its memory is in use and no process shows",
-                               units_bytes_to_str(gpu->mem_used_bytes, text));
-    if (idle_bytes < 0 || gpu->mem_used_bytes <= idle_bytes + idle_margin_bytes)
+                               units_bytes_to_str(gpu_figure(gpu, GPU_MEM_USED), text));
+    if (idle_bytes < 0 || gpu_figure(gpu, GPU_MEM_USED) <= idle_bytes + idle_margin_bytes)
         return NULL;
     return g_strdup_printf("%s above its idle memory and no process shows",
-                           units_bytes_to_str(gpu->mem_used_bytes - idle_bytes, text));
+                           units_bytes_to_str(gpu_figure(gpu, GPU_MEM_USED) - idle_bytes, text));
 }
 
 /* ---- the snapshot ---- */
@@ -160,7 +160,9 @@ static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
 
     copy->condition = GPU_CONDITION_UNKNOWN;
     copy->proof = (struct proof){0};
-    copy->valid &= GPU_HAS_MEM_TOTAL | GPU_HAS_MINOR | GPU_HAS_NUMA | GPU_HAS_POWER_LIMIT;
+    for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
+        if (i != GPU_MEM_TOTAL && i != GPU_MINOR && i != GPU_NUMA && i != GPU_POWER_LIMIT)
+            gpu_unset(copy, i);
     g_free(copy->reason);
     copy->reason = g_strdup(why);
     return copy;
@@ -219,9 +221,9 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
     g_free(holders->text);
     holders->text = gpu_users_to_str(card->users);
     holders->is_listed = !card->users_error;
-    if (!holders->text && !card->users_error && !holders->is_leased && (card->gpu->valid & GPU_HAS_MEM_USED) &&
-        card->gpu->mem_used_bytes <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
-        gpu_index_learn_idle(monitor->index, card->gpu->uuid, card->gpu->mem_used_bytes);
+    if (!holders->text && !card->users_error && !holders->is_leased && gpu_has(card->gpu, GPU_MEM_USED) &&
+        gpu_figure(card->gpu, GPU_MEM_USED) <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
+        gpu_index_learn_idle(monitor->index, card->gpu->uuid, gpu_figure(card->gpu, GPU_MEM_USED));
 }
 
 /* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2). */

@@ -53,10 +53,8 @@ static struct look *look_new(const struct gpu_pci_card *pci) {
     look->pci = *pci;
     look->gpu = gpu_new();
     g_strlcpy(look->gpu->pci, pci->address, sizeof look->gpu->pci);
-    if (pci->numa_node >= 0) {
-        look->gpu->numa_node = pci->numa_node;
-        look->gpu->valid |= GPU_HAS_NUMA;
-    }
+    if (pci->numa_node >= 0)
+        gpu_set(look->gpu, GPU_NUMA, pci->numa_node);
     return look;
 }
 
@@ -109,7 +107,7 @@ static void on_node(void *data, pid_t pid, dev_t node) {
 
     for (guint i = 0; i < looks->len; i++) {
         const struct look *look = looks->pdata[i];
-        if (look->pids && (look->gpu->valid & GPU_HAS_MINOR) && look->gpu->minor == (int)minor(node))
+        if (look->pids && gpu_has(look->gpu, GPU_MINOR) && gpu_figure(look->gpu, GPU_MINOR) == (int64_t)minor(node))
             add_pid(look->pids, pid);
     }
 }

@@ -295,19 +295,16 @@ static const struct nvml_card *card_of(struct gpu_backend *self, const char *add
     return card;
 }
 
-static void put(struct gpu *gpu, enum gpu_figure bit, int *field, unsigned value) {
-    if (value > G_MAXINT)
-        return;
-    *field = (int)value;
-    gpu->valid |= bit;
+static void put(struct gpu *gpu, enum gpu_figure figure, unsigned value) {
+    if (value <= G_MAXINT)
+        gpu_set(gpu, figure, (int64_t)value);
 }
 
 static void set_memory(struct gpu *gpu, unsigned long long total, unsigned long long used) {
     if (total > G_MAXINT64 || used > G_MAXINT64)
         return;
-    gpu->mem_total_bytes = (int64_t)total;
-    gpu->mem_used_bytes = (int64_t)used;
-    gpu->valid |= GPU_HAS_MEM_TOTAL | GPU_HAS_MEM_USED;
+    gpu_set(gpu, GPU_MEM_TOTAL, (int64_t)total);
+    gpu_set(gpu, GPU_MEM_USED, (int64_t)used);
 }
 
 static void sample_memory(struct gpu_backend *self, const struct nvml_card *card, struct gpu *gpu) {
@@ -342,21 +339,21 @@ static void sample_figures(struct gpu_backend *self, const struct nvml_card *car
     unsigned value = 0;
 
     if (call->utilization && judge(self, gpu, "read the utilisation", call->utilization(card->device, &util), false))
-        put(gpu, GPU_HAS_UTIL, &gpu->util_percent, util.gpu);
+        put(gpu, GPU_UTIL, util.gpu);
     if (call->temperature &&
         judge(self, gpu, "read the temperature", call->temperature(card->device, NVML_TEMPERATURE_GPU, &value), false))
-        put(gpu, GPU_HAS_TEMP, &gpu->temp_celsius, value);
+        put(gpu, GPU_TEMP, value);
     if (call->power && judge(self, gpu, "read the power", call->power(card->device, &value), false))
-        put(gpu, GPU_HAS_POWER, &gpu->power_mw, value);
+        put(gpu, GPU_POWER, value);
     if (call->power_limit && judge(self, gpu, "read the power limit", call->power_limit(card->device, &value), false))
-        put(gpu, GPU_HAS_POWER_LIMIT, &gpu->power_limit_mw, value);
+        put(gpu, GPU_POWER_LIMIT, value);
 }
 
 static void set_identity(const struct nvml_card *card, struct gpu *gpu) {
     g_strlcpy(gpu->uuid, card->uuid, sizeof gpu->uuid);
     g_strlcpy(gpu->name, card->name, sizeof gpu->name);
     if (card->minor >= 0)
-        put(gpu, GPU_HAS_MINOR, &gpu->minor, (unsigned)card->minor);
+        put(gpu, GPU_MINOR, (unsigned)card->minor);
     if (card->minor >= 0 || gpu->condition != GPU_CONDITION_OK)
         return;
     gpu->condition = GPU_CONDITION_UNKNOWN;

@@ -40,34 +40,83 @@ struct gpu *gpu_copy(const struct gpu *gpu) {
     return copy;
 }
 
-static const char *const figure_names[] = {"memory_total_bytes",
-                                           "memory_used_bytes",
-                                           "utilization_percent",
-                                           "temperature_celsius",
-                                           "power_mw",
-                                           "power_limit_mw",
-                                           "minor",
-                                           "numa_node"};
+/* Names with their units, and what may come from outside. */
+static const struct {
+    const char *name;
+    int64_t min, max;
+} figures[GPU_FIGURE_COUNT_] = {
+    [GPU_MEM_TOTAL] = {"memory_total_bytes", 0, G_MAXINT64},
+    [GPU_MEM_USED] = {"memory_used_bytes", 0, G_MAXINT64},
+    [GPU_UTIL] = {"utilization_percent", 0, 100},
+    [GPU_TEMP] = {"temperature_celsius", -273, 10000},
+    [GPU_POWER] = {"power_mw", 0, G_MAXINT},
+    [GPU_POWER_LIMIT] = {"power_limit_mw", 0, G_MAXINT},
+    [GPU_MINOR] = {"minor", 0, G_MAXINT},
+    [GPU_NUMA] = {"numa_node", 0, G_MAXINT},
+    [GPU_MEM_UTIL] = {"memory_utilization_percent", 0, 100},
+    [GPU_MEM_TEMP] = {"memory_temperature_celsius", -273, 10000},
+    [GPU_FAN] = {"fan_percent", 0, 1000},
+    [GPU_CLOCK_SM] = {"sm_clock_mhz", 0, G_MAXINT},
+    [GPU_CLOCK_MEM] = {"memory_clock_mhz", 0, G_MAXINT},
+    [GPU_THROTTLE] = {"throttle_reasons", 0, G_MAXINT},
+    [GPU_ECC_CORRECTED] = {"ecc_corrected", 0, G_MAXINT64},
+    [GPU_ECC_UNCORRECTED] = {"ecc_uncorrected", 0, G_MAXINT64},
+    [GPU_ECC_UNCORRECTED_EVER] = {"ecc_uncorrected_ever", 0, G_MAXINT64},
+    [GPU_ROWS_CORRECTED] = {"rows_remapped_corrected", 0, G_MAXINT},
+    [GPU_ROWS_UNCORRECTED] = {"rows_remapped_uncorrected", 0, G_MAXINT},
+    [GPU_REMAP_PENDING] = {"row_remap_pending", 0, 1},
+    [GPU_REMAP_FAILED] = {"row_remap_failed", 0, 1},
+    [GPU_RECOVERY] = {"recovery_action", 0, G_MAXINT},
+    [GPU_PCIE_GENERATION] = {"pcie_generation", 0, 64},
+    [GPU_PCIE_WIDTH] = {"pcie_width", 0, 64},
+    [GPU_PCIE_REPLAYS] = {"pcie_replays", 0, G_MAXINT64},
+    [GPU_PERSISTENCE] = {"persistence", 0, 1},
+    [GPU_IDLE_SINCE] = {"idle_since_ms", 0, G_MAXINT64},
+};
 
-/* Figure i of a gpu, in the order of the bits and names. */
-static int64_t figure_get(const struct gpu *gpu, size_t i) {
-    const int64_t values[] = {gpu->mem_total_bytes, gpu->mem_used_bytes, gpu->util_percent, gpu->temp_celsius,
-                              gpu->power_mw,        gpu->power_limit_mw, gpu->minor,        gpu->numa_node};
-    return values[i];
+const char *gpu_figure_name(enum gpu_figure figure) { return figures[figure].name; }
+
+void gpu_note_xid(struct gpu *gpu, int code, int64_t count, int64_t at_ms) {
+    struct gpu_xid xid = {.code = code, .count = count, .last_ms = at_ms};
+    size_t at = 0;
+
+    while (at < gpu->n_xids && gpu->xids[at].code != code)
+        at++;
+    if (at < gpu->n_xids)
+        xid.count += gpu->xids[at].count;
+    else
+        gpu->n_xids = MIN(gpu->n_xids + 1, (size_t)GPU_MAX_XIDS);
+    at = MIN(at, (size_t)GPU_MAX_XIDS - 1);
+    memmove(gpu->xids + 1, gpu->xids, at * sizeof xid);
+    gpu->xids[0] = xid;
 }
 
-static void figure_set(struct gpu *gpu, size_t i, int64_t value) {
-    int *small[] = {
-        NULL,        NULL,           &gpu->util_percent, &gpu->temp_celsius, &gpu->power_mw, &gpu->power_limit_mw,
-        &gpu->minor, &gpu->numa_node};
+static json_t *xids_to_json(const struct gpu *gpu) {
+    json_t *list = json_array();
 
-    if (i == 0)
-        gpu->mem_total_bytes = value;
-    else if (i == 1)
-        gpu->mem_used_bytes = value;
-    else
-        *small[i] = (int)value;
-    gpu->valid |= 1U << i;
+    for (size_t i = 0; i < gpu->n_xids; i++)
+        json_array_append_new(list,
+                              json_pack("{s:i,s:I,s:I}", "code", gpu->xids[i].code, "count",
+                                        (json_int_t)gpu->xids[i].count, "last_ms", (json_int_t)gpu->xids[i].last_ms));
+    return list;
+}
+
+static void read_xids(struct json_reader *r, struct gpu *gpu) {
+    const json_t *list = jr_array_opt(r, "xids", GPU_MAX_XIDS), *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        struct json_reader one = jr_init(item, "xid", r->error);
+        struct gpu_xid xid = {.code = (int)jr_int(&one, "code", 0, G_MAXINT),
+                              .count = jr_int(&one, "count", 0, G_MAXINT64),
+                              .last_ms = jr_int(&one, "last_ms", 0, G_MAXINT64)};
+
+        if (r->failed || !jr_done(&one)) {
+            r->failed = true;
+            return;
+        }
+        gpu->xids[gpu->n_xids++] = xid;
+    }
 }
 
 json_t *gpu_to_json(const struct gpu *gpu) {
@@ -82,9 +131,11 @@ json_t *gpu_to_json(const struct gpu *gpu) {
         json_object_set_new(json, "proof", proof_to_json(&gpu->proof));
     if (gpu->reason)
         json_object_set_new(json, "reason", json_string(gpu->reason));
-    for (size_t i = 0; i < G_N_ELEMENTS(figure_names); i++)
-        if (gpu->valid & (1U << i))
-            json_object_set_new(json, figure_names[i], json_integer(figure_get(gpu, i)));
+    for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
+        if (gpu_has(gpu, i))
+            json_object_set_new(json, figures[i].name, json_integer(gpu->figures[i]));
+    if (gpu->n_xids)
+        json_object_set_new(json, "xids", xids_to_json(gpu));
     return json;
 }
 
@@ -102,9 +153,10 @@ struct gpu *gpu_from_json(const json_t *json, GError **error) {
     gpu->reason = g_strdup(jr_str_opt(&r, "reason", GPU_REASON_MAX_BYTES, NULL));
     if (!r.failed && !proof_from_json(json_object_get(json, "proof"), &gpu->proof, r.error))
         r.failed = true;
-    for (size_t i = 0; i < G_N_ELEMENTS(figure_names); i++)
-        if (json_object_get(json, figure_names[i]))
-            figure_set(gpu, i, jr_int(&r, figure_names[i], i < 2 ? 0 : G_MININT, i < 2 ? G_MAXINT64 : G_MAXINT));
+    for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
+        if (json_object_get(json, figures[i].name))
+            gpu_set(gpu, i, jr_int(&r, figures[i].name, figures[i].min, figures[i].max));
+    read_xids(&r, gpu);
     if (jr_done(&r))
         return gpu;
     gpu_free(gpu);

@@ -33,16 +33,60 @@ enum gpu_condition {
 const char *gpu_condition_to_str(enum gpu_condition condition); /* static; "unset" for 0 */
 enum gpu_condition gpu_condition_from_str(const char *text);    /* 0 when unknown */
 
-enum gpu_figure { /* bits of gpu.valid */
-                  GPU_HAS_MEM_TOTAL = 1 << 0,
-                  GPU_HAS_MEM_USED = 1 << 1,
-                  GPU_HAS_UTIL = 1 << 2,
-                  GPU_HAS_TEMP = 1 << 3,
-                  GPU_HAS_POWER = 1 << 4,
-                  GPU_HAS_POWER_LIMIT = 1 << 5,
-                  GPU_HAS_MINOR = 1 << 6,
-                  GPU_HAS_NUMA = 1 << 7,
+/* The figures of a card: names, ranges and meaning in the table of gpu.c, in this order. */
+enum gpu_figure {
+    GPU_MEM_TOTAL,
+    GPU_MEM_USED,
+    GPU_UTIL, /* of the time in which something was running on it */
+    GPU_TEMP,
+    GPU_POWER,
+    GPU_POWER_LIMIT, /* that is enforced now */
+    GPU_MINOR,       /* N of /dev/nvidiaN */
+    GPU_NUMA,
+    GPU_MEM_UTIL, /* of the time in which its memory was read or written */
+    GPU_MEM_TEMP,
+    GPU_FAN,
+    GPU_CLOCK_SM,
+    GPU_CLOCK_MEM,
+    GPU_THROTTLE,        /* enum gpu_throttle bits */
+    GPU_ECC_CORRECTED,   /* since the driver was loaded */
+    GPU_ECC_UNCORRECTED, /* the same */
+    GPU_ECC_UNCORRECTED_EVER,
+    GPU_ROWS_CORRECTED,   /* memory rows remapped for corrected errors… */
+    GPU_ROWS_UNCORRECTED, /* …and for uncorrected ones */
+    GPU_REMAP_PENDING,    /* 1: a row waits for a reset to be remapped */
+    GPU_REMAP_FAILED,     /* 1: a row could not be remapped */
+    GPU_RECOVERY,         /* enum gpu_recovery: what the driver asks for */
+    GPU_PCIE_GENERATION,
+    GPU_PCIE_WIDTH,
+    GPU_PCIE_REPLAYS,
+    GPU_PERSISTENCE, /* 1: the driver keeps the card initialised */
+    GPU_IDLE_SINCE,  /* wall clock; the utilisation has been next to nothing since then; absent while it is busy */
+    GPU_FIGURE_COUNT_
 };
+enum gpu_throttle { /* why the clocks are lower than they could be; the harmless reasons are not told */
+                    GPU_THROTTLE_POWER_CAP = 1 << 0,
+                    GPU_THROTTLE_HW_SLOWDOWN = 1 << 1,
+                    GPU_THROTTLE_SW_THERMAL = 1 << 2,
+                    GPU_THROTTLE_HW_THERMAL = 1 << 3,
+                    GPU_THROTTLE_POWER_BRAKE = 1 << 4,
+};
+enum gpu_recovery { /* as NVML's nvmlDeviceGpuRecoveryAction_t counts them */
+                    GPU_RECOVERY_NONE = 0,
+                    GPU_RECOVERY_RESET = 1,
+                    GPU_RECOVERY_REBOOT = 2,
+                    GPU_RECOVERY_DRAIN_P2P = 3,
+                    GPU_RECOVERY_DRAIN_AND_RESET = 4,
+};
+const char *gpu_figure_name(enum gpu_figure figure); /* the JSON member, "power_mw"; static */
+
+/* An XID: the driver's word that something went wrong on a card. What each number means stands in model/xid.h. */
+struct gpu_xid {
+    int code;
+    int64_t count;   /* since the node was booted */
+    int64_t last_ms; /* wall clock */
+};
+enum { GPU_MAX_XIDS = 16 };
 
 struct gpu {
     int index;
@@ -52,16 +96,26 @@ struct gpu {
     enum gpu_condition condition;
     char *reason;       /* owned; why the condition is not OK, else NULL */
     struct proof proof; /* of being at rest, by the last looks; empty while a lease of ours holds the card */
-    unsigned valid;
-    int numa_node;
-    int minor; /* N of /dev/nvidiaN */
-    int64_t mem_total_bytes;
-    int64_t mem_used_bytes;
-    int util_percent;
-    int temp_celsius;
-    int power_mw;
-    int power_limit_mw;
+    uint64_t valid;     /* bit of each figure that is known */
+    int64_t figures[GPU_FIGURE_COUNT_];
+    struct gpu_xid xids[GPU_MAX_XIDS]; /* the newest first, one of each code */
+    size_t n_xids;
 };
+
+static inline bool gpu_has(const struct gpu *gpu, enum gpu_figure figure) { return gpu->valid >> figure & 1; }
+static inline int64_t gpu_figure(const struct gpu *gpu, enum gpu_figure figure) {
+    return gpu->figures[figure];
+} /* 0 when absent */
+static inline void gpu_set(struct gpu *gpu, enum gpu_figure figure, int64_t value) {
+    gpu->figures[figure] = value;
+    gpu->valid |= UINT64_C(1) << figure;
+}
+static inline void gpu_unset(struct gpu *gpu, enum gpu_figure figure) {
+    gpu->figures[figure] = 0;
+    gpu->valid &= ~(UINT64_C(1) << figure);
+}
+/* One more XID of this card. */
+void gpu_note_xid(struct gpu *gpu, int code, int64_t count, int64_t at_ms);
 
 struct gpu *gpu_new(void);
 void gpu_free(struct gpu *gpu);

@@ -36,8 +36,8 @@ static bool gpus_minor_of(void *user, const char *uuid, int *ret_minor) {
 
     for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++) {
         const struct gpu *gpu = snapshot->gpus->pdata[i];
-        if (strcmp(gpu->uuid, uuid) == 0 && (gpu->valid & GPU_HAS_MINOR)) {
-            *ret_minor = gpu->minor;
+        if (strcmp(gpu->uuid, uuid) == 0 && gpu_has(gpu, GPU_MINOR)) {
+            *ret_minor = (int)gpu_figure(gpu, GPU_MINOR);
             return true;
         }
     }

@@ -120,8 +120,7 @@ static struct node_info *make_node(const char *name, int n_gpus) {
         g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
         gpu->condition = GPU_CONDITION_OK;
         gpu->proof = (struct proof){.facts = PROOF_CARD, .samples = 2};
-        gpu->valid = GPU_HAS_NUMA;
-        gpu->numa_node = i / 2;
+        gpu_set(gpu, GPU_NUMA, i / 2);
         g_ptr_array_add(info->gpus, gpu);
     }
     return info;

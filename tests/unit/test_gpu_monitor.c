@@ -193,15 +193,15 @@ static void test_figures(struct fixture *f, const void *data) {
     g_assert_cmpstr(first->uuid, ==, uuid_of(f, 0));
     g_assert_cmpstr(first->name, ==, "NVIDIA H100 80GB HBM3");
     g_assert_cmpstr(first->pci, ==, "0000:18:00.0");
-    g_assert_cmpint(first->mem_total_bytes, ==, 81559LL << 20);
-    g_assert_cmpint(first->mem_used_bytes, ==, 4 << 20);
-    g_assert_cmpint(first->temp_celsius, ==, 29);
-    g_assert_cmpint(first->power_limit_mw, ==, 700000);
-    g_assert_cmpint(gpu(f, 3)->minor, ==, 3);
-    g_assert_cmpint(gpu(f, 3)->numa_node, ==, 1);
+    g_assert_cmpint(gpu_figure(first, GPU_MEM_TOTAL), ==, 81559LL << 20);
+    g_assert_cmpint(gpu_figure(first, GPU_MEM_USED), ==, 4 << 20);
+    g_assert_cmpint(gpu_figure(first, GPU_TEMP), ==, 29);
+    g_assert_cmpint(gpu_figure(first, GPU_POWER_LIMIT), ==, 700000);
+    g_assert_cmpint(gpu_figure(gpu(f, 3), GPU_MINOR), ==, 3);
+    g_assert_cmpint(gpu_figure(gpu(f, 3), GPU_NUMA), ==, 1);
     json_object_set_new(card(f, 2), "utilization", json_integer(87));
     apply(f);
-    WAIT_FOR(f, gpu(f, 2)->util_percent == 87);
+    WAIT_FOR(f, gpu_figure(gpu(f, 2), GPU_UTIL) == 87);
 }
 
 /* One wedged card costs that card: the others are sampled and checked on (L57). */
@@ -215,11 +215,12 @@ static void test_hang(struct fixture *f, const void *data) {
     WAIT_FOR(f, gpu(f, 1)->condition == GPU_CONDITION_UNKNOWN);
     g_assert_cmpint(clock_mono_ms() - began_ms, <, 4 * DEADLINE_MS + 4000);
     g_assert_true(says(gpu(f, 1)->reason, "gave no answer within 1500 ms; it was at the card 0000:2a:00.0"));
-    g_assert_cmpuint(gpu(f, 1)->valid & (GPU_HAS_MEM_USED | GPU_HAS_UTIL | GPU_HAS_TEMP | GPU_HAS_POWER), ==, 0);
+    g_assert_cmpuint(gpu(f, 1)->valid & (1U << GPU_MEM_USED | 1U << GPU_UTIL | 1U << GPU_TEMP | 1U << GPU_POWER), ==,
+                     0);
     g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_OK);
     json_object_set_new(card(f, 2), "temperature", json_integer(77));
     apply(f);
-    WAIT_FOR(f, gpu(f, 2)->temp_celsius == 77 && says(gpu(f, 1)->reason, "left alone"));
+    WAIT_FOR(f, gpu_figure(gpu(f, 2), GPU_TEMP) == 77 && says(gpu(f, 1)->reason, "left alone"));
     g_assert_cmpstr(gpu(f, 1)->uuid, ==, uuid_of(f, 1));
     check(f, 0, 3);
     g_assert_true(f->is_free[0] && !f->is_free[1] && f->is_free[2]);
@@ -289,9 +290,9 @@ static void test_missing_figure(struct fixture *f, const void *data) {
     set_fault(card(f, 0), "nvmlDeviceGetTemperature", json_pack("{s:s}", "return", "NOT_SUPPORTED"));
     set_fault(card(f, 1), "nvmlDeviceGetPowerUsage", json_pack("{s:s}", "return", "NO_PERMISSION"));
     apply(f);
-    WAIT_FOR(f, all_ok(f) && !(gpu(f, 0)->valid & GPU_HAS_TEMP));
-    g_assert_cmpuint(gpu(f, 0)->valid, ==, 0xff & ~GPU_HAS_TEMP);
-    g_assert_cmpuint(gpu(f, 1)->valid, ==, 0xff & ~GPU_HAS_POWER);
+    WAIT_FOR(f, all_ok(f) && !gpu_has(gpu(f, 0), GPU_TEMP));
+    g_assert_cmpuint(gpu(f, 0)->valid, ==, 0xff & ~(1U << GPU_TEMP));
+    g_assert_cmpuint(gpu(f, 1)->valid, ==, 0xff & ~(1U << GPU_POWER));
 }
 
 static void test_memory_fails(struct fixture *f, const void *data) {
@@ -470,7 +471,7 @@ static void test_memory_evidence(struct fixture *f, const void *data) {
     set_memory(f, 0, 4 + 412);
     check(f, 0, 1);
     g_assert_cmpstr(f->why[0], ==, "412.0 MiB above its idle memory and no process shows");
-    WAIT_FOR(f, gpu(f, 0)->mem_used_bytes == 416 << 20);
+    WAIT_FOR(f, gpu_figure(gpu(f, 0), GPU_MEM_USED) == 416 << 20);
     g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_OK); /* leased: no stranger's */
     set_memory(f, 0, 4 + 100);
     check(f, 0, 1);
@@ -518,10 +519,10 @@ static void test_minor_from_proc(struct fixture *f, const void *data) {
     apply(f);
     start_monitor(f);
     WAIT_FOR(f, snapshot(f)->taken_ms > 0);
-    g_assert_cmpint(gpu(f, 1)->minor, ==, 42);
+    g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_MINOR), ==, 42);
     g_assert_cmpint(gpu(f, 1)->condition, ==, GPU_CONDITION_OK);
     g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_UNKNOWN); /* without it its use cannot be verified */
-    g_assert_false(gpu(f, 0)->valid & GPU_HAS_MINOR);
+    g_assert_false(gpu_has(gpu(f, 0), GPU_MINOR));
 }
 
 static void test_other_driver(struct fixture *f, const void *data) {

@@ -23,16 +23,15 @@ static void test_unknown_is_absent(void) { /* R3: a figure that is not known is 
     json_t *json;
     struct gpu *back;
 
-    gpu->valid = GPU_HAS_TEMP | GPU_HAS_MEM_TOTAL;
-    gpu->temp_celsius = -5;
-    gpu->mem_total_bytes = 80LL << 30;
+    gpu_set(gpu, GPU_TEMP, -5);
+    gpu_set(gpu, GPU_MEM_TOTAL, 80LL << 30);
     json = gpu_to_json(gpu);
     g_assert_null(json_object_get(json, "utilization_percent"));
     g_assert_null(json_object_get(json, "memory_used_bytes"));
     back = gpu_from_json(json, NULL);
     g_assert_cmpuint(back->valid, ==, gpu->valid);
-    g_assert_cmpint(back->temp_celsius, ==, -5);
-    g_assert_cmpint(back->mem_total_bytes, ==, 80LL << 30);
+    g_assert_cmpint(gpu_figure(back, GPU_TEMP), ==, -5);
+    g_assert_cmpint(gpu_figure(back, GPU_MEM_TOTAL), ==, 80LL << 30);
     json_decref(json);
     gpu_free(gpu);
     gpu_free(back);
