@@ -13,6 +13,7 @@ static const struct {
     {PROOF_NO_PROCESS, "no_process", "that no process is left"},
     {PROOF_MEMORY_IDLE, "memory_idle", "that its memory is idle"},
     {PROOF_DRIVER, "driver", "that its driver is in order"},
+    {PROOF_NO_XID, "no_xid", "that it reports no new fault"},
 };
 
 bool proof_of_release(const struct proof *proof, size_t n_gpus) {

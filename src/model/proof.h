@@ -12,8 +12,9 @@ enum proof_fact {
     PROOF_NO_PROCESS = 1 << 2,     /* neither in NVML's lists nor in /proc/N/fd by device number (L65) */
     PROOF_MEMORY_IDLE = 1 << 3,    /* within a margin of the least that the card ever used unused */
     PROOF_DRIVER = 1 << 4,         /* bound to the driver that it is expected to have, and answering */
+    PROOF_NO_XID = 1 << 5, /* no XID but an application's came between the looks (model/xid.h), or its kind has none */
 };
-enum { PROOF_CARD = PROOF_NO_PROCESS | PROOF_MEMORY_IDLE | PROOF_DRIVER };
+enum { PROOF_CARD = PROOF_NO_PROCESS | PROOF_MEMORY_IDLE | PROOF_DRIVER | PROOF_NO_XID };
 
 struct proof {
     unsigned facts; /* of enum proof_fact; 0: no evidence */
