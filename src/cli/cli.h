@@ -53,6 +53,8 @@ bool cli_task_id_from_str(const char *text, uint32_t *ret_id, GError **error);
 /* "71@mynode": what node mynode holds under the number 71 and the host has no record of. KR_ERROR_USAGE; *ret_node: g_free. */
 bool cli_orphan_from_str(const char *text, uint32_t *ret_id, char **ret_node, GError **error);
 
+/* "alice@laptop": who gives an order or submits a task. There are no users yet, so a claim. Caller frees. */
+char *cli_who(void);
 /* The body of an operator's order: who ("alice@laptop": there are no users yet, so a claim) and the reason, NULL: none. New
  * reference. */
 json_t *cli_order_body(const char *reason);

@@ -12,16 +12,23 @@
 #include "cli/follow.h"
 #include "cli/show.h"
 #include "cli/table.h"
+#include "model/operator.h"
 #include "model/target.h"
 
 /* ---- the order: who, why ---- */
 
-json_t *cli_order_body(const char *reason) {
+char *cli_who(void) {
     const struct passwd *me = getpwuid(getuid());
     g_autofree char *who = me ? g_strdup_printf("%s@%s", me->pw_name, g_get_host_name())
                               : g_strdup_printf("uid %u@%s", getuid(), g_get_host_name());
-    g_autofree char *valid = g_utf8_make_valid(who, -1);
-    json_t *body = json_pack("{s:s}", "who", valid);
+    g_autofree char *head = g_strndup(who, OPERATOR_WHO_MAX_BYTES - 8); /* cut bytes may grow when made valid */
+
+    return g_utf8_make_valid(head, -1);
+}
+
+json_t *cli_order_body(const char *reason) {
+    g_autofree char *who = cli_who();
+    json_t *body = json_pack("{s:s}", "who", who);
 
     if (reason)
         json_object_set_new(body, "reason", json_string(reason));

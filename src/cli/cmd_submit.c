@@ -69,7 +69,8 @@ static bool set_amounts(json_t *body, const struct cli *cli, GError **error) {
 }
 
 static json_t *request_body(const struct cli *cli, GError **error) {
-    json_t *body = json_object();
+    g_autofree char *who = cli_who();
+    json_t *body = json_pack("{s:s}", "owner", who);
 
     if (set_list(body, "targets", cli_list(cli, "target"), "--target", error) &&
         set_list(body, "command", cli->command, "word of the command, number", error) &&

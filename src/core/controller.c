@@ -109,6 +109,7 @@ void controller_restore_counters(struct controller *c, uint32_t last_task_id, in
 
 void controller_restore_node(struct controller *c, struct node_info *info) { cluster_put(c->pool.cluster, info); }
 void controller_restore_mark(struct controller *c, struct mark *mark) { pool_set_mark(&c->pool, mark); }
+void controller_restore_pardon(struct controller *c, struct pardon *pardon) { pool_set_pardon(&c->pool, pardon); }
 
 const char *controller_label(const struct task_spec *spec) { return spec->name ? spec->name : spec->argv[0]; }
 
@@ -122,6 +123,7 @@ bool controller_restore_task(struct controller *c, struct task *task) {
     live = controller_add_live(c, task);
     live->shown = task_copy(task);
     live->was_sent = true; /* nobody remembers: it may have been */
+    live->told = task->state;
     controller_restore_counters(c, task->id, task->lease.epoch);
     return true;
 }
@@ -146,12 +148,26 @@ void controller_submit_record(struct controller *c, struct record *record) {
     c->ops.record(c->env, record);
 }
 
+/* Each state once, however often a record of it fails. */
+static void add_state_event(struct live_task *live, struct record *record) {
+    const struct task *task = live->draft;
+    const char *state = task_state_to_str(task->state);
+    g_autofree char *text = NULL;
+
+    if (live->told == task->state)
+        return;
+    live->told = task->state;
+    text = task->reason ? g_strdup_printf("%s: %s", state, task->reason) : g_strdup(state);
+    g_ptr_array_add(record->events, task_event_new(task->id, text));
+}
+
 struct record *controller_record_of_draft(struct live_task *live) {
     struct record *record;
 
     live->is_dirty = false;
     live->draft->revision++;
     record = record_of_task(task_copy(live->draft));
+    add_state_event(live, record);
     record->is_insert_only = live->is_adopting = live->is_adopted && !live->shown;
     return record;
 }
@@ -328,8 +344,11 @@ static void task_recorded(struct controller *c, struct record *record, const GEr
         return;
     }
     if (!is_its || error) {
-        if (live && error)
+        if (live && error) { /* its events are lost with it */
             live->is_dirty = true;
+            live->told = TASK_UNSET;
+            live->told_health = GPU_HEALTH_UNSET;
+        }
         task_free(task);
         return;
     }
@@ -345,6 +364,8 @@ static void marks_recorded(struct controller *c, struct record *record) {
         pool_set_mark(&c->pool, g_steal_pointer(&record->mark));
     if (record->unmark)
         pool_drop_mark(&c->pool, record->unmark);
+    if (record->pardon)
+        pool_set_pardon(&c->pool, g_steal_pointer(&record->pardon));
 }
 
 void controller_recorded(struct controller *c, struct record *record, const GError *error) {
@@ -395,8 +416,7 @@ void controller_tick(struct controller *c, struct core_time now) {
         struct cluster_node *node = nodes->pdata[i];
         bool is_online = cluster_is_online(c->pool.cluster, node, now);
 
-        for (guint k = 0; k < node->info->gpus->len; k++)
-            controller_gpu(c, node, node->info->gpus->pdata[k], now);
+        controller_note_cards(c, node, now);
         if (!is_online && node->was_online && fault_mutant("R3-lost-is-free"))
             release_lost(c, node->info->name, now);
         if (is_online != node->was_online)

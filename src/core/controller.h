@@ -44,8 +44,9 @@ void controller_restore_counters(struct controller *c, uint32_t last_task_id, in
 void controller_restore_node(struct controller *c, struct node_info *info); /* takes it; offline until it speaks */
 /* Takes a live task. false (task freed) when its cards are held by another record: a store that breaks R1. */
 bool controller_restore_task(struct controller *c, struct task *task);
-void controller_restore_mark(struct controller *c, struct mark *mark);     /* takes it */
-void controller_restore_key(struct controller *c, struct submit_key *key); /* takes it */
+void controller_restore_mark(struct controller *c, struct mark *mark);       /* takes it */
+void controller_restore_pardon(struct controller *c, struct pardon *pardon); /* takes it */
+void controller_restore_key(struct controller *c, struct submit_key *key);   /* takes it */
 
 /* ---- users ---- */
 struct submission {

@@ -5,13 +5,15 @@
 #include "core/controller.h"
 
 struct live_task {
-    struct task *draft; /* as decided last */
-    struct task *shown; /* as recorded last, what everybody is told; NULL until the first record is durable */
-    bool is_dirty;      /* a record of the draft failed: tick tries again */
-    bool is_adopted;    /* its first record must not replace another task's… */
-    bool is_adopting;   /* …and is on its way: no other may follow before its answer */
-    bool is_gone_there; /* the node has said that nothing of it is left */
-    bool was_sent;      /* its start may have reached the node at some time */
+    struct task *draft;          /* as decided last */
+    struct task *shown;          /* as recorded last, what everybody is told; NULL until the first record is durable */
+    bool is_dirty;               /* a record of the draft failed: tick tries again */
+    bool is_adopted;             /* its first record must not replace another task's… */
+    bool is_adopting;            /* …and is on its way: no other may follow before its answer */
+    bool is_gone_there;          /* the node has said that nothing of it is left */
+    bool was_sent;               /* its start may have reached the node at some time */
+    enum task_state told;        /* the state of its last event */
+    enum gpu_health told_health; /* the worst of its cards that an event was written about */
     /* on the present connection */
     bool start_sent, stop_sent, forget_sent;
     enum { PAUSE_UNSENT, PAUSE_SENT, RESUME_SENT } pause_sent;
@@ -61,6 +63,8 @@ void controller_init_keys(struct controller *c);
 void controller_prune_keys(struct controller *c, struct core_time now);
 
 /* ---- controller_nodes.c ---- */
+/* The states of a node's cards as they are now; whose task runs on one that has gone bad is told (L60). */
+void controller_note_cards(struct controller *c, const struct cluster_node *node, struct core_time now);
 /* Keeps the cards of a lease that the node holds and this host has no record of (any more). */
 void controller_hold_orphan(struct controller *c, const struct lease *lease);
 /* An adopted task is in the store now, or must not be. true: it was taken care of. */

@@ -72,7 +72,7 @@ static void take_absence(struct controller *c, struct live_task *live, struct co
 static void take_report(struct controller *c, struct live_task *live, const struct task_report *report,
                         struct core_time now) {
     struct task *task = live->draft;
-    bool changed;
+    bool changed, was_ended = task_state_is_terminal(task->state);
 
     if (report->state == TASK_UNSET) {
         take_absence(c, live, now);
@@ -82,6 +82,8 @@ static void take_report(struct controller *c, struct live_task *live, const stru
     changed = task_apply_report(task, report);
     if (task->kill_requested && task->state == TASK_FAILED && task->has_exit_code && !task->oom)
         task->state = TASK_KILLED; /* it ended by our signal before the runner had taken the request */
+    if (!was_ended && task->has_exit_code && !task->oom && task->state != TASK_KILLED)
+        pool_note_end(&c->pool, &task->lease, task->spec->owner, task->state == TASK_FAILED, now);
     if (task_state_is_terminal(task->state) && task->holds_lease && is_proved(c, live, report)) {
         task->holds_lease = false;
         changed = true;
@@ -293,9 +295,30 @@ static void take_proofs(struct controller *c, const struct node_info *info) {
     }
 }
 
-static void note_cards(struct controller *c, const struct cluster_node *node, struct core_time now) {
-    for (guint i = 0; i < node->info->gpus->len; i++)
-        controller_gpu(c, node, node->info->gpus->pdata[i], now);
+/* Once for each turn to the worse; kept with the task. */
+static void tell_health(struct controller *c, const struct gpu *gpu, const struct pool_card *card) {
+    const struct ledger_entry *holder = ledger_holder(c->pool.ledger, gpu->uuid);
+    struct live_task *live = holder && !holder->is_orphan ? controller_live(c, holder->lease.task_id) : NULL;
+    g_autofree char *text = NULL;
+    struct record *record;
+
+    if (!live || !live->shown || live->is_adopting || task_state_is_terminal(live->draft->state) ||
+        card->health <= MAX(live->told_health, GPU_HEALTH_OK))
+        return;
+    live->told_health = card->health;
+    text = g_strdup_printf("health of GPU %d (%s): %s: %s", gpu->index, gpu->uuid, gpu_health_to_str(card->health),
+                           card->health_reason);
+    record = controller_record_of_draft(live);
+    g_ptr_array_add(record->events, task_event_new(live->draft->id, text));
+    controller_submit_record(c, record);
+}
+
+void controller_note_cards(struct controller *c, const struct cluster_node *node, struct core_time now) {
+    for (guint i = 0; i < node->info->gpus->len; i++) {
+        const struct gpu *gpu = node->info->gpus->pdata[i];
+
+        tell_health(c, gpu, controller_gpu(c, node, gpu, now));
+    }
 }
 
 bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
@@ -321,7 +344,7 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
     }
     reconcile(c, info->name, reports, now);
     take_proofs(c, info);
-    note_cards(c, node, now);
+    controller_note_cards(c, node, now);
     return true;
 }
 
@@ -335,7 +358,7 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
     cluster_put(c->pool.cluster, info);
     cluster_heard(node, now);
     take_proofs(c, info);
-    note_cards(c, node, now);
+    controller_note_cards(c, node, now);
 }
 
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {

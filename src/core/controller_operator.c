@@ -187,6 +187,8 @@ bool controller_mark_gpu(struct controller *c, const char *node, int index, enum
                        index, node);
     mark_subject_of_gpu(gpu->uuid, subject);
     record = mark_record(subject, action, order, "gpu", g_strdup_printf("GPU %d of node %s", index, node), now);
+    if (action == MARK_UNCORDON)
+        record->pardon = pardon_of_gpu(gpu, known->info->boot_id, now.wall_ms);
     record->on_done = on_done;
     record->done_user = user;
     controller_submit_record(c, record);

@@ -227,6 +227,11 @@ static void record_decision(struct controller *c, struct decision *d, const stru
 
     g_ptr_array_unref(record->tasks);
     record->tasks = d->tasks;
+    for (guint i = 0; i < d->tasks->len; i++) {
+        const struct task *task = d->tasks->pdata[i];
+
+        g_ptr_array_add(record->events, task_event_new(task->id, task_state_to_str(task->state)));
+    }
     for (guint i = 0; i < d->tasks->len; i++)
         g_hash_table_add(c->submitting, GUINT_TO_POINTER(((const struct task *)d->tasks->pdata[i])->id));
     record->submit = g_new0(struct pending_submit, 1);
@@ -304,6 +309,7 @@ void controller_submit_recorded(struct controller *c, struct record *record, con
     for (guint i = 0; i < record->tasks->len; i++) {
         struct live_task *live = controller_add_live(c, task_copy(record->tasks->pdata[i]));
         live->shown = task_copy(live->draft);
+        live->told = TASK_PENDING;
         c->ops.task_changed(c->env, live->shown, false);
     }
     result.batch_id = ((const struct task *)record->tasks->pdata[0])->batch_id;

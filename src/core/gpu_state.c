@@ -19,7 +19,8 @@ static const struct {
     [GPU_STATE_VFIO] = {"vfio", "it is given back to its driver"},
     [GPU_STATE_QUARANTINED] =
         {"quarantined",
-         "an order: gpu uncordon NODE::IDX or node uncordon NODE; a fault: when the card is in order again"},
+         "what it needs is done (see the reason) and it reports itself in order, or gpu uncordon NODE::IDX; an order: "
+         "gpu uncordon or node uncordon"},
     [GPU_STATE_UNKNOWN] = {"unknown", "its node proves by itself that the card is at rest"},
     [GPU_STATE_REMOVED] = {"removed", "it is put back into its node"},
 };
@@ -98,6 +99,9 @@ enum gpu_state gpu_state_judge(const struct gpu_view *view, char **ret_reason) {
     state = judge_condition(view->gpu, ret_reason);
     if (state != GPU_STATE_FREE)
         return state;
+    if (view->health > GPU_HEALTH_OK)
+        return because(GPU_STATE_QUARANTINED, ret_reason, "%s%s", view->health == GPU_HEALTH_SUSPECT ? "suspect: " : "",
+                       view->health_reason);
     if (view->gpu_mark)
         return judge_mark(view->gpu_mark, "", ret_reason);
     if (view->node_mark)

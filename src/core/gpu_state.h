@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "core/cluster.h"
+#include "core/gpu_health.h"
 #include "core/ledger.h"
 #include "model/operator.h"
 #include "model/task.h"
@@ -45,6 +46,8 @@ struct gpu_view {
     const struct task *task;           /* the holder's, when the host knows it */
     const struct mark *gpu_mark, *node_mark;
     const struct proof *proof; /* that holds since the last lease; may be empty */
+    enum gpu_health health;    /* 0 counts as OK */
+    const char *health_reason; /* NULL: nothing speaks against it */
 };
 
 /* *ret_reason (may be NULL): one line for people, owned by the caller, NULL for FREE. */

@@ -5,6 +5,7 @@
 
 static void card_free(struct pool_card *card) {
     g_free(card->reason);
+    g_free(card->health_reason);
     g_free(card);
 }
 
@@ -13,11 +14,13 @@ void pool_init(struct pool *pool, int64_t offline_after_ms) {
     pool->ledger = ledger_new();
     pool->cards = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)card_free);
     pool->marks = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)mark_free);
+    pool->pardons = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)pardon_free);
 }
 
 void pool_clear(struct pool *pool) {
     g_hash_table_unref(pool->cards);
     g_hash_table_unref(pool->marks);
+    g_hash_table_unref(pool->pardons);
     ledger_free(pool->ledger);
     cluster_free(pool->cluster);
 }
@@ -58,6 +61,38 @@ const struct mark *pool_mark_of_gpu(const struct pool *pool, const char *uuid) {
 void pool_set_mark(struct pool *pool, struct mark *mark) { g_hash_table_replace(pool->marks, mark->subject, mark); }
 void pool_drop_mark(struct pool *pool, const char *subject) { g_hash_table_remove(pool->marks, subject); }
 
+void pool_set_pardon(struct pool *pool, struct pardon *pardon) {
+    struct pool_card *card = g_hash_table_lookup(pool->cards, pardon->uuid);
+
+    if (card)
+        card->failures = (struct gpu_failures){0};
+    g_hash_table_replace(pool->pardons, pardon->uuid, pardon);
+}
+
+void pool_note_end(struct pool *pool, const struct lease *lease, const char *owner, bool is_failure,
+                   struct core_time now) {
+    for (size_t i = 0; i < lease->n_gpus; i++) {
+        struct pool_card *card = card_of(pool, lease->gpus[i].uuid);
+
+        if (is_failure)
+            gpu_failures_note(&card->failures, owner, now.wall_ms);
+        else
+            card->failures = (struct gpu_failures){0};
+    }
+}
+
+enum gpu_health pool_gpu_health(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                                struct core_time now, char **ret_reason) {
+    const struct pool_card *card = g_hash_table_lookup(pool->cards, gpu->uuid);
+    struct gpu_health_view view = {.gpu = gpu,
+                                   .boot_id = node->info->boot_id,
+                                   .pardon = g_hash_table_lookup(pool->pardons, gpu->uuid),
+                                   .failures = card ? &card->failures : NULL,
+                                   .now_ms = now.wall_ms};
+
+    return gpu_health_judge(&view, ret_reason);
+}
+
 /* Why the node's word about its cards does not count now. Caller frees; NULL when it does. */
 static char *no_word(const struct pool *pool, const struct cluster_node *node, struct core_time now) {
     char span[UNITS_TEXT_BYTES];
@@ -78,14 +113,17 @@ enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node
                               const struct task *holder_task, struct core_time now, char **ret_reason) {
     static const struct proof none = {0};
     const struct pool_card *card = g_hash_table_lookup(pool->cards, gpu->uuid);
-    g_autofree char *why = no_word(pool, node, now);
+    g_autofree char *why = no_word(pool, node, now), *against = NULL;
+    enum gpu_health health = pool_gpu_health(pool, node, gpu, now, &against);
     struct gpu_view view = {.gpu = gpu,
                             .why_no_word = why,
                             .holder = gpu->uuid[0] ? ledger_holder(pool->ledger, gpu->uuid) : NULL,
                             .task = holder_task,
                             .gpu_mark = pool_mark_of_gpu(pool, gpu->uuid),
                             .node_mark = pool_mark_of_node(pool, node->info->name),
-                            .proof = card ? &card->proof : &none};
+                            .proof = card ? &card->proof : &none,
+                            .health = health,
+                            .health_reason = against};
 
     return gpu_state_judge(&view, ret_reason);
 }
@@ -102,5 +140,7 @@ const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_no
     card->state = state;
     g_free(card->reason);
     card->reason = reason;
+    g_clear_pointer(&card->health_reason, g_free);
+    card->health = pool_gpu_health(pool, node, gpu, now, &card->health_reason);
     return card;
 }

@@ -13,6 +13,7 @@ struct record *record_new(void) {
     struct record *record = g_new0(struct record, 1);
 
     record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
+    record->events = g_ptr_array_new_with_free_func((GDestroyNotify)task_event_free);
     return record;
 }
 
@@ -27,6 +28,8 @@ void record_free(struct record *record) {
     if (!record)
         return;
     g_ptr_array_unref(record->tasks);
+    g_ptr_array_unref(record->events);
+    pardon_free(record->pardon);
     submit_key_free(record->key);
     mark_free(record->mark);
     g_free(record->unmark);

@@ -24,7 +24,9 @@ typedef void controller_done_cb(void *user, const struct task *task, const GErro
 struct record {
     GPtrArray *tasks;          /* of struct task, owned: insert or replace by id; may be empty */
     bool is_insert_only;       /* refused (KR_ERROR_REFUSED) when a task of that id is in the store */
+    GPtrArray *events;         /* of struct task_event, owned: to be added; the store says when. May be empty */
     struct submit_key *key;    /* NULL: none */
+    struct pardon *pardon;     /* of a card, replaces an earlier one; NULL: none */
     struct mark *mark;         /* to be set; NULL: none */
     char *unmark;              /* subject whose mark goes; NULL: none */
     struct audit_entry *audit; /* NULL: none */

@@ -6,10 +6,15 @@
 #include "base/error.h"
 #include "host/host_internal.h"
 
-static json_t *holder_to_json(const struct ledger_entry *entry) {
-    return json_pack("{s:s,s:I,s:s,s:I,s:I}", "kind", entry->is_orphan ? "orphan" : "task", "task_id",
-                     (json_int_t)entry->lease.task_id, "name", entry->label ? entry->label : "", "since_ms",
-                     (json_int_t)entry->lease.granted_ms, "epoch", (json_int_t)entry->lease.epoch);
+static json_t *holder_to_json(const struct host *host, const struct ledger_entry *entry) {
+    const struct task *task = entry->is_orphan ? NULL : controller_task(host->controller, entry->lease.task_id);
+    json_t *json = json_pack("{s:s,s:I,s:s,s:I,s:I}", "kind", entry->is_orphan ? "orphan" : "task", "task_id",
+                             (json_int_t)entry->lease.task_id, "name", entry->label ? entry->label : "", "since_ms",
+                             (json_int_t)entry->lease.granted_ms, "epoch", (json_int_t)entry->lease.epoch);
+
+    if (task && task->spec->owner)
+        json_object_set_new(json, "owner", json_string(task->spec->owner));
+    return json;
 }
 
 /* What the card is to the cluster: its state, since when, why, and what ends it. */
@@ -24,6 +29,9 @@ static void state_into_json(const struct host *host, const struct cluster_node *
     json_object_set_new(json, "way_out", json_string(gpu_state_way_out(card->state)));
     if (card->reason)
         json_object_set_new(json, "state_reason", json_string(card->reason));
+    json_object_set_new(json, "health", json_string(gpu_health_to_str(card->health)));
+    if (card->health_reason)
+        json_object_set_new(json, "health_reason", json_string(card->health_reason));
     if (mark)
         json_object_set_new(json, "cordon", mark_to_json(mark));
 }
@@ -40,7 +48,7 @@ static json_t *gpus_to_json(const struct host *host, const struct cluster_node *
 
         state_into_json(host, node, gpu, json);
         if (holder)
-            json_object_set_new(json, "holder", holder_to_json(holder));
+            json_object_set_new(json, "holder", holder_to_json(host, holder));
         json_array_append_new(list, json);
     }
     return list;

@@ -39,6 +39,8 @@ const struct http_route host_routes[] = {
     {"GET", "/api/v1/tasks", "listTasks", "Tasks, newest first", list_query, NULL, "TaskList", 200, 0, api_task_list},
     {"GET", "/api/v1/tasks/{id}", "getTask", "One task; can wait for a change", get_query, NULL, "Task", 200, 0,
      api_task_get},
+    {"GET", "/api/v1/tasks/{id}/events", "getTaskEvents", "What happened to a task, oldest first", NULL, NULL,
+     "TaskEvents", 200, 0, api_task_events},
     {"POST", "/api/v1/tasks/{id}/kill", "killTask", "Ask a task to end", NULL, "Empty", "Task", 202, SMALL_BODY,
      api_task_kill},
     {"POST", "/api/v1/tasks/{id}/pause", "pauseTask", "Freeze a task; it keeps its GPUs", NULL, "Empty", "Task", 202,

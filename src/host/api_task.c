@@ -30,7 +30,8 @@ json_t *api_task_shown(const struct host *host, const struct task *task) {
 
 /* ---- submit ---- */
 
-static const char *const members[] = {"targets", "command", "image", "env", "mounts", "name", "cores", "memory_bytes"};
+static const char *const members[] = {"targets", "command", "image", "env",         "mounts",
+                                      "name",    "owner",   "cores", "memory_bytes"};
 
 static bool check_members(const json_t *body, GError **error) {
     const char *key;
@@ -161,6 +162,33 @@ void api_task_submit(struct http_exchange *x, void *app) {
     }
     g_strfreev(submission.targets);
     task_spec_free(submission.spec);
+}
+
+/* ---- events ---- */
+
+static void on_events(void *user, const GPtrArray *events, const GError *error) {
+    struct http_exchange *x = user;
+    json_t *list;
+
+    if (error) {
+        http_reply_error(x, error, NULL);
+        return;
+    }
+    list = json_array();
+    for (guint i = 0; i < events->len; i++)
+        json_array_append_new(list, task_event_to_json(events->pdata[i]));
+    http_reply_json(x, 200, json_pack("{s:o}", "events", list));
+}
+
+void api_task_events(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    uint32_t id;
+    g_autoptr(GError) error = NULL;
+
+    if (api_task_id(x, 0, &id, &error))
+        store_query_events(host->store, id, on_events, x);
+    else
+        http_reply_error(x, error, NULL);
 }
 
 /* ---- list ---- */

@@ -128,6 +128,9 @@ static bool restore(struct host *host, GError **error) {
     g_ptr_array_set_free_func(contents.marks, NULL); /* the controller takes them */
     for (guint i = 0; i < contents.marks->len; i++)
         controller_restore_mark(host->controller, contents.marks->pdata[i]);
+    g_ptr_array_set_free_func(contents.pardons, NULL);
+    for (guint i = 0; i < contents.pardons->len; i++)
+        controller_restore_pardon(host->controller, contents.pardons->pdata[i]);
     g_ptr_array_set_free_func(contents.keys, NULL);
     for (guint i = 0; i < contents.keys->len; i++)
         controller_restore_key(host->controller, contents.keys->pdata[i]);

@@ -54,6 +54,7 @@ void log_relays_cut(struct host *host, const char *node);
 void api_task_submit(struct http_exchange *x, void *app);
 void api_task_list(struct http_exchange *x, void *app);
 void api_task_get(struct http_exchange *x, void *app);
+void api_task_events(struct http_exchange *x, void *app);
 void api_task_kill(struct http_exchange *x, void *app);
 void api_task_pause(struct http_exchange *x, void *app);
 void api_task_resume(struct http_exchange *x, void *app);

@@ -91,32 +91,31 @@ void gpu_note_xid(struct gpu *gpu, int code, int64_t count, int64_t at_ms) {
     gpu->xids[0] = xid;
 }
 
-static json_t *xids_to_json(const struct gpu *gpu) {
+json_t *gpu_xids_to_json(const struct gpu_xid *xids, size_t n) {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < gpu->n_xids; i++)
-        json_array_append_new(list,
-                              json_pack("{s:i,s:I,s:I}", "code", gpu->xids[i].code, "count",
-                                        (json_int_t)gpu->xids[i].count, "last_ms", (json_int_t)gpu->xids[i].last_ms));
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_pack("{s:i,s:I,s:I}", "code", xids[i].code, "count", (json_int_t)xids[i].count,
+                                              "last_ms", (json_int_t)xids[i].last_ms));
     return list;
 }
 
-static void read_xids(struct json_reader *r, struct gpu *gpu) {
+size_t gpu_xids_from_json(struct json_reader *r, struct gpu_xid ret_xids[static GPU_MAX_XIDS]) {
     const json_t *list = jr_array_opt(r, "xids", GPU_MAX_XIDS), *item;
-    size_t i;
+    size_t i, n = 0;
 
     json_array_foreach (list, i, item) {
-        struct json_reader one = jr_init(item, "xid", r->error);
-        struct gpu_xid xid = {.code = (int)jr_int(&one, "code", 0, G_MAXINT),
-                              .count = jr_int(&one, "count", 0, G_MAXINT64),
-                              .last_ms = jr_int(&one, "last_ms", 0, G_MAXINT64)};
+        struct json_reader one;
 
-        if (r->failed || !jr_done(&one)) {
-            r->failed = true;
-            return;
-        }
-        gpu->xids[gpu->n_xids++] = xid;
+        if (r->failed)
+            return 0;
+        one = jr_init(item, "xid", r->error);
+        ret_xids[n++] = (struct gpu_xid){.code = (int)jr_int(&one, "code", 0, G_MAXINT),
+                                         .count = jr_int(&one, "count", 0, G_MAXINT64),
+                                         .last_ms = jr_int(&one, "last_ms", 0, G_MAXINT64)};
+        r->failed = !jr_done(&one);
     }
+    return r->failed ? 0 : n;
 }
 
 json_t *gpu_to_json(const struct gpu *gpu) {
@@ -135,7 +134,7 @@ json_t *gpu_to_json(const struct gpu *gpu) {
         if (gpu_has(gpu, i))
             json_object_set_new(json, figures[i].name, json_integer(gpu->figures[i]));
     if (gpu->n_xids)
-        json_object_set_new(json, "xids", xids_to_json(gpu));
+        json_object_set_new(json, "xids", gpu_xids_to_json(gpu->xids, gpu->n_xids));
     return json;
 }
 
@@ -156,7 +155,7 @@ struct gpu *gpu_from_json(const json_t *json, GError **error) {
     for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
         if (json_object_get(json, figures[i].name))
             gpu_set(gpu, i, jr_int(&r, figures[i].name, figures[i].min, figures[i].max));
-    read_xids(&r, gpu);
+    gpu->n_xids = gpu_xids_from_json(&r, gpu->xids);
     if (jr_done(&r))
         return gpu;
     gpu_free(gpu);

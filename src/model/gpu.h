@@ -114,6 +114,10 @@ static inline void gpu_unset(struct gpu *gpu, enum gpu_figure figure) {
     gpu->figures[figure] = 0;
     gpu->valid &= ~(UINT64_C(1) << figure);
 }
+struct json_reader;
+json_t *gpu_xids_to_json(const struct gpu_xid *xids, size_t n); /* new reference */
+/* Member "xids" of an object, none when it is absent; what is wrong is the reader's failure. */
+size_t gpu_xids_from_json(struct json_reader *r, struct gpu_xid ret_xids[static GPU_MAX_XIDS]);
 /* One more XID of this card. */
 void gpu_note_xid(struct gpu *gpu, int code, int64_t count, int64_t at_ms);
 

@@ -31,6 +31,21 @@ void mark_subject_of_node(const char *node, char ret_subject[static MARK_SUBJECT
 void mark_subject_of_gpu(const char *uuid, char ret_subject[static MARK_SUBJECT_MAX_BYTES + 1]);
 json_t *mark_to_json(const struct mark *mark);
 
+/* What an operator has seen to when he gave a card back to use (gpu uncordon): faults up to these counts do not speak
+ * against it any more. Of one boot of its node, as counts begin anew with the next. */
+struct pardon {
+    char uuid[GPU_UUID_MAX_BYTES + 1];
+    char *boot_id; /* "" when not known */
+    struct gpu_xid xids[GPU_MAX_XIDS];
+    size_t n_xids;
+    int64_t ecc_uncorrected;
+    int64_t at_ms;
+};
+struct pardon *pardon_of_gpu(const struct gpu *gpu, const char *boot_id, int64_t at_ms); /* of all that it shows now */
+void pardon_free(struct pardon *pardon);
+json_t *pardon_to_json(const struct pardon *pardon);
+struct pardon *pardon_from_json(const json_t *json, GError **error); /* KR_ERROR_BAD_REQUEST */
+
 struct audit_entry {
     int64_t id; /* 0: not stored yet */
     int64_t at_ms;

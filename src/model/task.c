@@ -29,6 +29,7 @@ void task_spec_free(struct task_spec *spec) {
     if (!spec)
         return;
     g_free(spec->name);
+    g_free(spec->owner);
     g_free(spec->image);
     g_strfreev(spec->argv);
     g_strfreev(spec->env);
@@ -41,6 +42,7 @@ struct task_spec *task_spec_copy(const struct task_spec *spec) {
 
     *copy = *spec;
     copy->name = g_strdup(spec->name);
+    copy->owner = g_strdup(spec->owner);
     copy->image = g_strdup(spec->image);
     copy->argv = g_strdupv(spec->argv);
     copy->env = g_strdupv(spec->env);
@@ -63,6 +65,7 @@ static void set_text(json_t *json, const char *key, const char *text) {
 
 static void spec_into_json(const struct task_spec *spec, json_t *json) {
     set_text(json, "name", spec->name);
+    set_text(json, "owner", spec->owner);
     set_text(json, "image", spec->image);
     json_object_set_new(json, "command", strv_to_json(spec->argv));
     json_object_set_new(json, "env", strv_to_json(spec->env));
@@ -118,6 +121,7 @@ struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
     struct task_spec *spec = g_new0(struct task_spec, 1);
 
     spec->name = g_strdup(jr_str_opt(&r, "name", TASK_MAX_NAME_BYTES, NULL));
+    spec->owner = g_strdup(jr_str_opt(&r, "owner", TASK_MAX_OWNER_BYTES, NULL));
     spec->image = g_strdup(jr_str_opt(&r, "image", TASK_MAX_IMAGE_BYTES, NULL));
     spec->argv = jr_strv_opt(&r, "command", TASK_MAX_ARGS, TASK_MAX_ARG_BYTES);
     spec->env = jr_strv_opt(&r, "env", TASK_MAX_ENV, TASK_MAX_ARG_BYTES);
@@ -140,6 +144,26 @@ struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
 }
 
 /* ---- task ---- */
+
+struct task_event *task_event_new(uint32_t task_id, const char *text) {
+    struct task_event *event = g_new0(struct task_event, 1);
+    g_autofree char *head = g_strndup(text, TASK_EVENT_MAX_BYTES);
+
+    event->task_id = task_id;
+    event->text = g_utf8_make_valid(head, -1);
+    return event;
+}
+
+void task_event_free(struct task_event *event) {
+    if (!event)
+        return;
+    g_free(event->text);
+    g_free(event);
+}
+
+json_t *task_event_to_json(const struct task_event *event) {
+    return json_pack("{s:I,s:s}", "at_ms", (json_int_t)event->at_ms, "text", event->text);
+}
 
 void task_free(struct task *task) {
     if (!task)

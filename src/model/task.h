@@ -36,12 +36,14 @@ enum {
     TASK_MAX_PATH_BYTES = 1023,
     TASK_MAX_NAME_BYTES = 128,
     TASK_MAX_IMAGE_BYTES = 255,
+    TASK_MAX_OWNER_BYTES = 128,
     TASK_REASON_MAX_BYTES = 1023,
     TASK_MAX_CORES = 4096,
 };
 
 struct task_spec {
     char *name;        /* for people, may be NULL */
+    char *owner;       /* "alice@laptop" as the client says: there are no users yet, so a claim; may be NULL */
     char *image;       /* NULL: the node's default image */
     char **argv;       /* at least one */
     char **env;        /* "K=V" */
@@ -77,6 +79,17 @@ struct task {
     int64_t created_ms, started_ms, finished_ms; /* wall clock, 0 when not yet */
     int64_t revision;                            /* grows with each change; for waiting clients. In memory only */
 };
+
+/* What happened to a task, for people. */
+enum { TASK_EVENT_MAX_BYTES = TASK_REASON_MAX_BYTES };
+struct task_event {
+    uint32_t task_id;
+    int64_t at_ms; /* wall clock; 0 until it is stored */
+    char *text;    /* "running", "failed: out of memory", "GPU 2 …" */
+};
+struct task_event *task_event_new(uint32_t task_id, const char *text);
+void task_event_free(struct task_event *event);
+json_t *task_event_to_json(const struct task_event *event);
 
 void task_free(struct task *task);
 struct task *task_copy(const struct task *task);

@@ -1,6 +1,9 @@
 #include "store/operator_rows.h"
 
+#include <string.h>
+
 #include "base/clock.h"
+#include "base/json.h"
 #include "store/sqlite_schema.h"
 
 enum { KEY_KEPT_MS = 24 * 3600 * 1000 };
@@ -65,11 +68,21 @@ static bool put_key(sqlite3 *db, const struct submit_key *key, GError **error) {
                values, G_N_ELEMENTS(values), error);
 }
 
+static bool put_pardon(sqlite3 *db, const struct pardon *pardon, GError **error) {
+    json_t *json = pardon_to_json(pardon);
+    g_autofree char *text = jsonx_to_str(json);
+    const struct value values[] = {TEXT(pardon->uuid), TEXT(text)};
+
+    json_decref(json);
+    return run(db, "INSERT OR REPLACE INTO pardons (uuid, pardon) VALUES (?1,?2)", values, G_N_ELEMENTS(values), error);
+}
+
 bool operator_rows_put(sqlite3 *db, const struct record *record, GError **error) {
     const struct value unmark = TEXT(record->unmark);
 
     return (!record->mark || put_mark(db, record->mark, error)) &&
            (!record->unmark || run(db, "DELETE FROM marks WHERE subject = ?1", &unmark, 1, error)) &&
+           (!record->pardon || put_pardon(db, record->pardon, error)) &&
            (!record->audit || put_audit(db, record->audit, error)) && (!record->key || put_key(db, record->key, error));
 }
 
@@ -119,6 +132,22 @@ GPtrArray *operator_rows_marks(sqlite3 *db, GError **error) {
     sqlite3_stmt *stmt = prepare(db, "SELECT subject, is_drain, who, reason, since_ms FROM marks", NULL, 0, error);
 
     return collect(db, stmt, read_mark, (GDestroyNotify)mark_free, error);
+}
+
+/* One that cannot be read pardons nothing. */
+static void *read_pardon(sqlite3_stmt *stmt) {
+    const char *text = text_at(stmt, 0);
+    json_t *json = text ? jsonx_parse(text, strlen(text), NULL) : NULL;
+    struct pardon *pardon = json ? pardon_from_json(json, NULL) : NULL;
+
+    json_decref(json);
+    return pardon ? pardon : g_new0(struct pardon, 1);
+}
+
+GPtrArray *operator_rows_pardons(sqlite3 *db, GError **error) {
+    sqlite3_stmt *stmt = prepare(db, "SELECT pardon FROM pardons", NULL, 0, error);
+
+    return collect(db, stmt, read_pardon, (GDestroyNotify)pardon_free, error);
 }
 
 GPtrArray *operator_rows_keys(sqlite3 *db, GError **error) {

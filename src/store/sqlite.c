@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/json.h"
@@ -15,18 +16,19 @@
 
 enum { MAX_GROUP = 512, BUSY_TIMEOUT_MS = 5000 };
 
-enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY, JOB_AUDIT };
+enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY, JOB_EVENTS, JOB_AUDIT };
 
 struct job {
     enum job_kind kind;
     struct record *record;   /* RECORD */
     struct store_node *node; /* NODE */
     store_done_cb *on_done;  /* NODE */
-    struct task_query query; /* QUERY */
+    struct task_query query; /* QUERY, EVENTS: its id */
+    store_events_cb *on_events;
     store_tasks_cb *on_tasks;
     struct audit_query audit; /* AUDIT */
     store_audit_cb *on_audit;
-    GPtrArray *tasks; /* the answer to QUERY, AUDIT */
+    GPtrArray *rows; /* the answer to QUERY, EVENTS, AUDIT */
     void *user;
     GError *error;
 };
@@ -49,8 +51,8 @@ struct store {
 static void job_free(struct job *job) {
     record_free(job->record);
     store_node_free(job->node);
-    if (job->tasks)
-        g_ptr_array_unref(job->tasks);
+    if (job->rows)
+        g_ptr_array_unref(job->rows);
     g_clear_error(&job->error);
     g_free(job);
 }
@@ -74,6 +76,9 @@ static bool write_record(struct side *side, const struct record *record, GError 
         if (!task_rows_put(side->rows, task, error))
             return false;
     }
+    for (guint i = 0; i < record->events->len; i++)
+        if (!task_rows_put_event(side->rows, record->events->pdata[i], clock_wall_ms(), error))
+            return false;
     return operator_rows_put(side->db, record, error);
 }
 
@@ -164,6 +169,14 @@ static void *writer_main(void *arg) {
 
 /* ---- the reader ---- */
 
+static GPtrArray *read_job(struct side *side, struct job *job) {
+    if (job->kind == JOB_AUDIT)
+        return operator_rows_audit(side->db, &job->audit, &job->error);
+    if (job->kind == JOB_EVENTS)
+        return task_rows_events(side->rows, job->query.id, &job->error);
+    return task_rows_query(side->rows, &job->query, &job->error);
+}
+
 static void *reader_main(void *arg) {
     struct store *store = arg;
 
@@ -173,8 +186,7 @@ static void *reader_main(void *arg) {
             job_free(job);
             return NULL;
         }
-        job->tasks = job->kind == JOB_AUDIT ? operator_rows_audit(store->reader.db, &job->audit, &job->error)
-                                            : task_rows_query(store->reader.rows, &job->query, &job->error);
+        job->rows = read_job(&store->reader, job);
         g_async_queue_push(store->done, job);
         uv_async_send(&store->async);
     }
@@ -191,9 +203,11 @@ static void deliver(struct store *store) {
         else if (job->kind == JOB_NODE && job->on_done)
             job->on_done(job->user, job->error);
         else if (job->kind == JOB_QUERY)
-            job->on_tasks(job->user, job->tasks, job->error);
+            job->on_tasks(job->user, job->rows, job->error);
         else if (job->kind == JOB_AUDIT)
-            job->on_audit(job->user, job->tasks, job->error);
+            job->on_audit(job->user, job->rows, job->error);
+        else if (job->kind == JOB_EVENTS)
+            job->on_events(job->user, job->rows, job->error);
         job_free(job);
     }
 }
@@ -301,6 +315,15 @@ void store_query_tasks(struct store *store, const struct task_query *query, stor
     g_async_queue_push(store->reader.jobs, job);
 }
 
+void store_query_events(struct store *store, uint32_t task_id, store_events_cb *on_done, void *user) {
+    struct job *job = job_new(JOB_EVENTS);
+
+    job->query.id = task_id;
+    job->on_events = on_done;
+    job->user = user;
+    g_async_queue_push(store->reader.jobs, job);
+}
+
 void store_query_audit(struct store *store, const struct audit_query *query, store_audit_cb *on_done, void *user) {
     struct job *job = job_new(JOB_AUDIT);
 
@@ -350,6 +373,7 @@ void store_contents_clear(struct store_contents *contents) {
     g_clear_pointer(&contents->live_tasks, g_ptr_array_unref);
     g_clear_pointer(&contents->nodes, g_ptr_array_unref);
     g_clear_pointer(&contents->marks, g_ptr_array_unref);
+    g_clear_pointer(&contents->pardons, g_ptr_array_unref);
     g_clear_pointer(&contents->keys, g_ptr_array_unref);
 }
 
@@ -361,7 +385,8 @@ bool store_load(struct store *store, struct store_contents *ret_contents, GError
     if (load_number(db, "SELECT ifnull(max(id), 0) FROM tasks", &last_id, error) &&
         load_number(db, "SELECT ifnull(max(epoch), 0) FROM tasks", &c.last_epoch, error) &&
         (c.live_tasks = task_rows_live(store->writer.rows, error)) && (c.nodes = load_nodes(db, error)) &&
-        (c.marks = operator_rows_marks(db, error)) && (c.keys = operator_rows_keys(db, error))) {
+        (c.marks = operator_rows_marks(db, error)) && (c.pardons = operator_rows_pardons(db, error)) &&
+        (c.keys = operator_rows_keys(db, error))) {
         c.last_task_id = (uint32_t)last_id;
         *ret_contents = c;
         return true;

@@ -43,6 +43,10 @@ static const char *const migrations[] = {
     "CREATE TABLE submit_keys (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, batch_id TEXT NOT NULL,"
     "  at_ms INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX submit_keys_at ON submit_keys (at_ms);",
+    /* 3: what happened to tasks; faults of cards that operators have seen to */
+    "CREATE TABLE task_events (task_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, text TEXT NOT NULL);"
+    "CREATE INDEX task_events_task ON task_events (task_id);"
+    "CREATE TABLE pardons (uuid TEXT PRIMARY KEY, pardon TEXT NOT NULL) WITHOUT ROWID;",
 };
 
 bool sqlite_fail(sqlite3 *db, const char *what, GError **error) {

@@ -34,6 +34,7 @@ struct store_contents {
     GPtrArray *live_tasks; /* of struct task: those that hold a lease */
     GPtrArray *nodes;      /* of struct store_node */
     GPtrArray *marks;      /* of struct mark */
+    GPtrArray *pardons;    /* of struct pardon */
     GPtrArray *keys;       /* of struct submit_key */
     uint32_t last_task_id;
     int64_t last_epoch;
@@ -66,6 +67,10 @@ struct task_query {
 /* tasks: of struct task, newest first, borrowed for the call; NULL on error. */
 typedef void store_tasks_cb(void *user, const GPtrArray *tasks, const GError *error);
 void store_query_tasks(struct store *store, const struct task_query *query, store_tasks_cb *on_done, void *user);
+
+/* events: of struct task_event, oldest first, borrowed for the call; NULL on error. */
+typedef void store_events_cb(void *user, const GPtrArray *events, const GError *error);
+void store_query_events(struct store *store, uint32_t task_id, store_events_cb *on_done, void *user);
 
 struct audit_query {
     int64_t before; /* > 0: entries of a lower id */

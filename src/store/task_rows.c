@@ -9,7 +9,18 @@
     "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, " \
     "holding, created_ms, started_ms, finished_ms, pause_requested, release_forced"
 
-enum statement { PUT_TASK, DROP_LEASES, PUT_LEASE, IS_THERE, QUERY, QUERY_BATCH, QUERY_LIVE, STATEMENT_COUNT };
+enum statement {
+    PUT_TASK,
+    DROP_LEASES,
+    PUT_LEASE,
+    PUT_EVENT,
+    IS_THERE,
+    QUERY,
+    QUERY_BATCH,
+    QUERY_LIVE,
+    QUERY_EVENTS,
+    STATEMENT_COUNT
+};
 
 static const struct {
     const char *sql;
@@ -23,6 +34,7 @@ static const struct {
                   true},
     [DROP_LEASES] = {"DELETE FROM gpu_leases WHERE task_id = ?1", true},
     [PUT_LEASE] = {"INSERT INTO gpu_leases (gpu_uuid, task_id) VALUES (?1, ?2)", true},
+    [PUT_EVENT] = {"INSERT INTO task_events (task_id, at_ms, text) VALUES (?1, ?2, ?3)", true},
     [IS_THERE] = {"SELECT 1 FROM tasks WHERE id = ?1", true},
     /* ?1 id or 0, ?2 state bits or 0, ?3 node or '', ?4 before or 0, ?5 limit */
     [QUERY] = {"SELECT " COLUMNS " FROM tasks WHERE (?1 = 0 OR id = ?1) AND (?2 = 0 OR ((1 << state) & ?2) != 0)"
@@ -30,6 +42,8 @@ static const struct {
                false},
     [QUERY_BATCH] = {"SELECT " COLUMNS " FROM tasks WHERE batch_id = ?1 ORDER BY id LIMIT ?2", false},
     [QUERY_LIVE] = {"SELECT " COLUMNS " FROM tasks WHERE holds_lease = 1 ORDER BY id", false},
+    [QUERY_EVENTS] = {"SELECT task_id, at_ms, text FROM task_events WHERE task_id = ?1 ORDER BY rowid LIMIT 1000",
+                      false},
 };
 
 enum { MAX_ANSWER_BYTES = 16 * 1024 * 1024 }; /* of specs: a page of large ones is shorter than was asked for */
@@ -130,6 +144,15 @@ bool task_rows_put(struct task_rows *rows, const struct task *task, GError **err
     return true;
 }
 
+bool task_rows_put_event(struct task_rows *rows, const struct task_event *event, int64_t at_ms, GError **error) {
+    sqlite3_stmt *stmt = rows->stmt[PUT_EVENT];
+
+    sqlite3_bind_int64(stmt, 1, event->task_id);
+    sqlite3_bind_int64(stmt, 2, at_ms);
+    bind_text(stmt, 3, event->text);
+    return finish(rows, PUT_EVENT, error);
+}
+
 bool task_rows_has(struct task_rows *rows, uint32_t id) {
     sqlite3_stmt *stmt = rows->stmt[IS_THERE];
     bool is_there;
@@ -222,6 +245,25 @@ GPtrArray *task_rows_query(struct task_rows *rows, const struct task_query *quer
     sqlite3_bind_int64(stmt, 4, query->before);
     sqlite3_bind_int(stmt, 5, query->limit);
     return collect(rows, QUERY, error);
+}
+
+GPtrArray *task_rows_events(struct task_rows *rows, uint32_t task_id, GError **error) {
+    GPtrArray *events = g_ptr_array_new_with_free_func((GDestroyNotify)task_event_free);
+    sqlite3_stmt *stmt = rows->stmt[QUERY_EVENTS];
+    int code;
+
+    sqlite3_bind_int64(stmt, 1, task_id);
+    while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct task_event *event = task_event_new((uint32_t)sqlite3_column_int64(stmt, 0), text_at(stmt, 2));
+        event->at_ms = sqlite3_column_int64(stmt, 1);
+        g_ptr_array_add(events, event);
+    }
+    if (code != SQLITE_DONE) {
+        sqlite_fail(rows->db, "read", error);
+        g_clear_pointer(&events, g_ptr_array_unref);
+    }
+    sqlite3_reset(stmt);
+    return events;
 }
 
 GPtrArray *task_rows_live(struct task_rows *rows, GError **error) { return collect(rows, QUERY_LIVE, error); }

@@ -20,4 +20,8 @@ bool task_rows_has(struct task_rows *rows, uint32_t id);
 
 /* Newest first (a batch: as it was submitted); of struct task, caller unrefs. */
 GPtrArray *task_rows_query(struct task_rows *rows, const struct task_query *query, GError **error);
+/* Adds what happened, at at_ms. */
+bool task_rows_put_event(struct task_rows *rows, const struct task_event *event, int64_t at_ms, GError **error);
+/* Of struct task_event, oldest first. NULL on error. */
+GPtrArray *task_rows_events(struct task_rows *rows, uint32_t task_id, GError **error);
 GPtrArray *task_rows_live(struct task_rows *rows, GError **error);

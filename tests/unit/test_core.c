@@ -568,6 +568,97 @@ static void test_moved_card(void) { /* L47: a card out of a machine that is gone
     bed_free(bed);
 }
 
+/* ---- health: one bad card is that card's, whoever is on it hears of it ---- */
+
+static const struct record *newest_record(const struct bed *bed) { return g_queue_peek_tail((GQueue *)&bed->records); }
+
+static void on_marked(void *user, const struct task *task, const GError *error) {
+    (void)user;
+    (void)task;
+    g_assert_null(error);
+}
+
+static void test_sick_card(void) { /* L57, L58, L60 */
+    struct bed *bed = bed_new();
+    struct node_info *sick = make_node("mynode", 4);
+    struct order order = {.who = "op", .reason = ""};
+    const struct task_event *event;
+
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    report(bed, bed->first_id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    gpu_note_xid(sick->gpus->pdata[0], 95, 1, bed->now.wall_ms);
+    gpu_note_xid(sick->gpus->pdata[1], 48, 1, bed->now.wall_ms);
+    controller_heartbeat(bed->c, sick, bed->now);
+    event = newest_record(bed)->events->pdata[0]; /* whose task runs on it is told at once, and the task runs on */
+    g_assert_nonnull(strstr(event->text, "health of GPU 0 (GPU-mynode-0): quarantine: XID 95"));
+    g_assert_cmpint(controller_task(bed->c, bed->first_id)->state, ==, TASK_RUNNING);
+    commit(bed, NULL);
+    controller_tick(bed->c, bed->now);
+    g_assert_true(g_queue_is_empty(&bed->records)); /* once */
+    expect_refusal(bed, "mynode::1", 0, KR_ERROR_REFUSED, "XID 48");
+    expect_refusal(bed, "mynode::1", 0, KR_ERROR_REFUSED, "free GPUs on mynode: 2, 3");
+    g_assert_true(controller_mark_gpu(bed->c, "mynode", 1, MARK_UNCORDON, &order, bed->now, on_marked, NULL, NULL));
+    commit(bed, NULL);
+    submit(bed, "mynode::1,2,3", 0);
+    commit(bed, NULL);
+    g_assert_cmpstr(bed->error, ==, NULL);
+    bed_free(bed);
+}
+
+static void test_black_hole(void) { /* L59 */
+    static const char *const owners[] = {"alice@a", "bob@b", "alice@a"};
+    struct bed *bed = bed_new();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(owners); i++) {
+        const char *argv[] = {"job", NULL};
+        struct task_spec spec = {.argv = (char **)(uintptr_t)argv, .owner = (char *)(uintptr_t)owners[i]};
+        char *targets[] = {(char *)"node2::1", NULL};
+        struct submission submission = {.targets = targets, .spec = &spec};
+        struct task_report said = {.state = TASK_FAILED,
+                                   .has_exit_code = true,
+                                   .exit_code = 1,
+                                   .released = true,
+                                   .proof = {.facts = PROOF_CONTAINER_GONE | PROOF_CARD}};
+
+        controller_submit(bed->c, &submission, bed->now, on_submitted, bed);
+        commit(bed, NULL);
+        g_assert_null(bed->error);
+        said.task_id = bed->first_id;
+        said.epoch = controller_task(bed->c, bed->first_id)->lease.epoch;
+        controller_report(bed->c, "node2", &said, bed->now);
+        commit(bed, NULL);
+    }
+    expect_refusal(bed, "node2::1", 0, KR_ERROR_REFUSED, "the last 3 tasks on it failed, and not all of one owner");
+    bed->now.wall_ms += 31 * 60000;
+    submit(bed, "node2::1", 0);
+    commit(bed, NULL);
+    g_assert_null(bed->error);
+    bed_free(bed);
+}
+
+static void test_events(
+    void) { /* each state once, in the transaction that records it; what a full disk ate comes again */
+    struct bed *bed = bed_new();
+    const struct record *record;
+
+    submit(bed, "mynode::0", 0);
+    record = newest_record(bed);
+    g_assert_cmpstr(((struct task_event *)record->events->pdata[0])->text, ==, "pending");
+    commit(bed, NULL);
+    report(bed, bed->first_id, TASK_RUNNING, false);
+    commit(bed, "disk is full");
+    controller_tick(bed->c, bed->now);
+    record = newest_record(bed);
+    g_assert_cmpuint(record->events->len, ==, 1);
+    g_assert_cmpstr(((struct task_event *)record->events->pdata[0])->text, ==, "running");
+    commit(bed, NULL);
+    report(bed, bed->first_id, TASK_RUNNING, false);
+    g_assert_true(g_queue_is_empty(&bed->records));
+    bed_free(bed);
+}
+
 static void test_numa_and_whole_cores(void) {
     struct bed *bed = bed_new();
 
@@ -611,5 +702,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/L47-moved-card", test_moved_card);
     g_test_add_func("/controller/numa-and-whole-cores", test_numa_and_whole_cores);
     g_test_add_func("/controller/auto-placement", test_auto_placement);
+    g_test_add_func("/controller/L57-L58-L60-sick-card", test_sick_card);
+    g_test_add_func("/controller/L59-black-hole", test_black_hole);
+    g_test_add_func("/controller/events", test_events);
     return g_test_run();
 }

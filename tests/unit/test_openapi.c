@@ -103,8 +103,8 @@ static void test_gpu(void) {
     json_t *json = gpu_to_json(&gpu);
 
     /* what api_node.c adds; e2e compares the whole answers */
-    json_object_update_new(
-        json, json_pack("{s:b,s:s,s:i,s:s}", "free", 0, "state", "foreign", "state_since_ms", 1, "way_out", ""));
+    json_object_update_new(json, json_pack("{s:b,s:s,s:i,s:s,s:s}", "free", 0, "state", "foreign", "state_since_ms", 1,
+                                           "way_out", "", "health", "ok"));
     check_against(json, "Gpu");
     json_decref(json);
 }

@@ -122,6 +122,43 @@ static void test_survives(void) {
     bed_free(bed);
 }
 
+static void on_events(void *user, const GPtrArray *events, const GError *error) {
+    g_assert_null(error);
+    g_ptr_array_set_size(((struct bed *)user)->ids, 0);
+    for (guint i = 0; i < events->len; i++) {
+        const struct task_event *event = events->pdata[i];
+        g_assert_cmpint(event->at_ms, >, 0);
+        g_ptr_array_add(((struct bed *)user)->ids, (gpointer)g_intern_string(event->text));
+    }
+    ((struct bed *)user)->answered++;
+}
+
+static void test_events_and_pardons(void) {
+    struct bed *bed = bed_new();
+    struct gpu *gpu = gpu_new();
+    struct record *record = record_of_task(make_task(7, "GPU-a", TASK_RUNNING));
+    struct store_contents had;
+
+    g_strlcpy(gpu->uuid, "GPU-a", sizeof gpu->uuid);
+    gpu_note_xid(gpu, 95, 2, 1000);
+    record->pardon = pardon_of_gpu(gpu, "boot", 1000);
+    g_ptr_array_add(record->events, task_event_new(7, "running"));
+    g_ptr_array_add(record->events, task_event_new(8, "another's"));
+    g_ptr_array_add(record->events, task_event_new(7, "GPU 0 …"));
+    store_record(bed->store, record);
+    reopen(bed);
+    store_query_events(bed->store, 7, on_events, bed);
+    wait_for(bed, 2);
+    g_assert_cmpuint(bed->ids->len, ==, 2);
+    g_assert_cmpstr(bed->ids->pdata[0], ==, "running");
+    g_assert_true(store_load(bed->store, &had, NULL));
+    g_assert_cmpuint(had.pardons->len, ==, 1);
+    g_assert_cmpint(((struct pardon *)had.pardons->pdata[0])->xids[0].count, ==, 2);
+    store_contents_clear(&had);
+    gpu_free(gpu);
+    bed_free(bed);
+}
+
 static void test_one_holder(void) { /* R1: the second guard; a failing record leaves the others of its group alone */
     struct bed *bed = bed_new();
     struct store_contents had;
@@ -265,10 +302,7 @@ static void child_main(const char *path) {
     store = store_open(&loop, path, NULL);
     store_set_record_cb(store, on_child_recorded, NULL);
     for (uint32_t id = 1;; id++) {
-        struct record *record = g_new0(struct record, 1);
-        record->tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
-        g_ptr_array_add(record->tasks, make_task(id, NULL, TASK_COMPLETED));
-        store_record(store, record);
+        store_record(store, record_of_task(make_task(id, NULL, TASK_COMPLETED)));
         uv_run(&loop, UV_RUN_NOWAIT);
         if (id % 16 == 0)
             g_usleep(1000);
@@ -329,6 +363,7 @@ static void test_newer_schema(void) {
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store/survives", test_survives);
+    g_test_add_func("/store/events-and-pardons", test_events_and_pardons);
     g_test_add_func("/store/R1-one-holder", test_one_holder);
     g_test_add_func("/store/queries", test_queries);
     g_test_add_func("/store/full-disk", test_full_disk);
