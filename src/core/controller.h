@@ -119,6 +119,8 @@ void node_report_free(struct node_report *report);
 bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
                       struct core_time now, GError **error);
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now); /* takes info */
+/* A heartbeat that says again what the last one said. */
+void controller_heartbeat_same(struct controller *c, const char *node, struct core_time now);
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now);
 void controller_disconnected(struct controller *c, const char *node, struct core_time now);
 

@@ -361,6 +361,16 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
     controller_note_cards(c, node, now);
 }
 
+void controller_heartbeat_same(struct controller *c, const char *name, struct core_time now) {
+    struct cluster_node *node = cluster_find(c->pool.cluster, name);
+
+    if (!node || !node->is_connected)
+        return;
+    cluster_heard(node, now);
+    take_proofs(c, node->info);
+    controller_note_cards(c, node, now);
+}
+
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {
     struct cluster_node *known = cluster_find(c->pool.cluster, node);
     struct live_task *live = controller_live(c, report->task_id);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "host/host_internal.h"
+#include "host/node_query.h"
 
 static json_t *holder_to_json(const struct host *host, const struct ledger_entry *entry) {
     const struct task *task = entry->is_orphan ? NULL : controller_task(host->controller, entry->lease.task_id);
@@ -129,4 +130,8 @@ void api_node_get(struct http_exchange *x, void *app) {
     kr_fail(&error, NOT_FOUND, "there is no node \"%.64s\"; the nodes are: %s", name,
             names[0] ? names : "none has joined yet");
     http_reply_error(x, error, NULL);
+}
+
+void api_node_runner(struct http_exchange *x, void *app) {
+    node_query_reply(app, x, http_path_param(x, 0), "runner", NULL);
 }

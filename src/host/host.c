@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/host_internal.h"
+#include "host/node_query.h"
 
 enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
 
@@ -200,6 +201,7 @@ static void stop(struct host *host) {
     store_close(host->store); /* answers submissions that wait for their record */
     host_waiters_drop(host);
     log_relays_cut(host, NULL);
+    node_queries_cut(host, NULL);
     runner_links_close(host);
     http_server_free(host->server);
     uv_run(&host->loop, UV_RUN_NOWAIT);
@@ -212,6 +214,7 @@ static void init_tables(struct host *host) {
     host->all_links = g_hash_table_new(NULL, NULL);
     host->credentials = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     host->waiters = g_hash_table_new(NULL, NULL);
+    host->queries = g_hash_table_new(g_int64_hash, g_int64_equal);
     host->relays = g_hash_table_new_full(NULL, NULL, NULL, log_relay_free);
     host->lock_fd = -1;
 }
@@ -223,6 +226,7 @@ static void clear_tables(struct host *host) {
     g_hash_table_unref(host->credentials);
     g_hash_table_unref(host->waiters);
     g_hash_table_unref(host->relays);
+    g_hash_table_unref(host->queries);
     g_free(host->cluster_id);
     g_free(host->join_token_file);
     fd_cleanup(&host->lock_fd);

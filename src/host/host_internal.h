@@ -26,6 +26,8 @@ struct host {
     GHashTable *waiters;     /* task id -> GPtrArray of struct waiter (api_task.c) */
     GHashTable *relays;      /* stream id -> log_relay */
     uint32_t last_stream;
+    GHashTable *queries; /* id -> struct query (node_query.c) */
+    int64_t last_query;
     uv_timer_t tick, trim;
     uv_signal_t on_term, on_int;
     int exit_code;
@@ -69,6 +71,7 @@ bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GEr
 /* ---- api_node.c ---- */
 void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
+void api_node_runner(struct http_exchange *x, void *app);
 
 /* ---- api_operator.c ---- */
 void api_task_release(struct http_exchange *x, void *app);

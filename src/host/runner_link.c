@@ -10,6 +10,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "host/host_internal.h"
+#include "host/node_query.h"
+#include "model/delta.h"
 #include "model/wire.h"
 #include "model/wire_seq.h"
 
@@ -21,6 +23,7 @@ struct runner_link {
     char *node; /* as its credential says */
     bool is_welcome;
     struct wire_seq seq;
+    json_t *told; /* the node as it described itself, with every change since */
 };
 
 /* ---- credentials: random, so a plain fast hash keeps them ---- */
@@ -138,9 +141,11 @@ static void link_end(struct runner_link *link) {
         g_hash_table_remove(host->links, link->node);
         controller_disconnected(host->controller, link->node, host_now());
         log_relays_cut(host, link->node);
+        node_queries_cut(host, link->node);
     }
     g_hash_table_remove(host->all_links, link);
     ws_free(link->ws);
+    json_decref(link->told);
     g_free(link->node);
     g_free(link);
 }
@@ -245,23 +250,49 @@ static void on_hello(struct runner_link *link, const json_t *message) {
 
     if (take_hello(link, message, &error)) {
         link->is_welcome = true;
+        link->told = json_deep_copy(json_object_get(message, "node"));
         log_info("node %s is connected", link->node);
     } else {
         refuse(link, error->message);
     }
 }
 
+/* What changed since the last heartbeat. Nothing: everything is said again as it was. */
+static bool take_changes(struct runner_link *link, const json_t *changes, GError **error) {
+    struct controller *controller = link->host->controller;
+    json_t *now_told;
+    struct node_info *info;
+
+    if (json_is_object(changes) && json_object_size(changes) == 0) {
+        controller_heartbeat_same(controller, link->node, host_now());
+        return true;
+    }
+    now_told = delta_apply(link->told, changes, error);
+    info = now_told ? node_info_from_json(now_told, error) : NULL;
+    if (info && strcmp(info->name, link->node) != 0) {
+        kr_fail(error, BAD_REQUEST, "it names another node");
+        g_clear_pointer(&info, node_info_free);
+    }
+    if (!info) {
+        json_decref(now_told);
+        return false;
+    }
+    json_decref(link->told);
+    link->told = now_told;
+    controller_heartbeat(controller, info, host_now());
+    return true;
+}
+
 static void on_heartbeat(struct runner_link *link, const json_t *message) {
     g_autoptr(GError) error = NULL;
-    struct node_info *info = node_info_from_json(json_object_get(message, "node"), &error);
 
-    if (info && strcmp(info->name, link->node) == 0) {
-        controller_heartbeat(link->host->controller, info, host_now());
+    if (take_changes(link, json_object_get(message, "node"), &error)) {
         send_json(link, json_pack("{s:s}", "type", WIRE_BEAT));
         return;
     }
-    log_warning("a heartbeat of node %s is not understood: %s", link->node, error ? error->message : "another name");
-    node_info_free(info);
+    log_warning("a heartbeat of node %s is not understood (%s); it connects anew and tells everything", link->node,
+                error->message);
+    ws_close(link->ws, 1002, "heartbeat not understood");
 }
 
 static void on_report(struct runner_link *link, const json_t *message) {
@@ -280,15 +311,17 @@ static void on_log_end(struct runner_link *link, const json_t *message) {
     log_relay_end(link->host, link->node, message);
 }
 
+static void on_answer(struct runner_link *link, const json_t *message) {
+    node_query_answered(link->host, link->node, message);
+}
+
 static const struct {
     const char *type;
     bool before_welcome;
     void (*take)(struct runner_link *link, const json_t *message);
 } messages[] = {
-    {WIRE_HELLO, true, on_hello},
-    {WIRE_HEARTBEAT, false, on_heartbeat},
-    {WIRE_REPORT, false, on_report},
-    {WIRE_LOG_END, false, on_log_end},
+    {WIRE_HELLO, true, on_hello},      {WIRE_HEARTBEAT, false, on_heartbeat}, {WIRE_REPORT, false, on_report},
+    {WIRE_LOG_END, false, on_log_end}, {WIRE_ANSWER, false, on_answer},
 };
 
 static void on_text(void *user, const char *text, size_t len) {

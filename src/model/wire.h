@@ -5,9 +5,10 @@
 
 /* runner -> host */
 #define WIRE_HELLO "hello"         /* first message: protocol, version, node{}, tasks[]: the node's full truth */
-#define WIRE_HEARTBEAT "heartbeat" /* node{} as in hello */
+#define WIRE_HEARTBEAT "heartbeat" /* node{}: what of hello's changed since the last (model/delta.h) */
 #define WIRE_REPORT "report"       /* task{}: one task_report; repeated until acknowledged when final */
 #define WIRE_LOG_END "log_end"     /* stream, error?: no more bytes of this log stream */
+#define WIRE_ANSWER "answer"       /* id, body{} | error, code: to a query */
 /* host -> runner */
 #define WIRE_WELCOME "welcome" /* cluster_id, heartbeat_ms: hello was accepted */
 #define WIRE_REFUSED "refused" /* reason: hello was not accepted; the host closes */
@@ -19,6 +20,7 @@
 #define WIRE_FORGET \
     "forget" /* task_id, epoch: an operator releases the lease without proof; nothing is forgotten of which a container exists */
 #define WIRE_ACK "ack"               /* task_id, epoch: a final, released report is durable; the runner may forget it */
+#define WIRE_QUERY "query"           /* id, what, args{}: only the node knows (src/runner/node_queries.c) */
 #define WIRE_LOG_OPEN "log_open"     /* stream, task_id, which ("stdout"|"stderr"), offset, follow */
 #define WIRE_LOG_CREDIT "log_credit" /* stream, bytes: the reader can take that many more (flow control) */
 #define WIRE_LOG_CLOSE "log_close"   /* stream: the reader went away */
@@ -26,7 +28,7 @@
 #define WIRE_SUBPROTOCOL "kohakuriver.v1"
 
 enum {
-    WIRE_PROTOCOL = 1,
+    WIRE_PROTOCOL = 2,
     WIRE_MAX_TEXT_BYTES = 8 * 1024 * 1024, /* a hello with many tasks is the largest */
     WIRE_MAX_BINARY_BYTES = 64 * 1024 + 4, /* log data: 4 bytes stream id (big endian), then bytes */
     WIRE_LOG_WINDOW_BYTES = 1024 * 1024,   /* credit that a log stream starts with */

@@ -58,7 +58,12 @@ static void on_welcome(void *user, const char *cluster_id, int64_t heartbeat_ms)
     }
 }
 
-static void on_down(void *user) { log_server_reset(((struct runner *)user)->log_server); }
+static void on_down(void *user) {
+    struct runner *runner = user;
+
+    log_server_reset(runner->log_server);
+    node_queries_drop(runner);
+}
 
 static void on_drain(void *user) { log_server_drained(((struct runner *)user)->log_server); }
 
@@ -248,6 +253,7 @@ static void close_own_handles(struct runner *runner) {
 /* Users before what they use. */
 static void stop(struct runner *runner) {
     sd_notify(0, "STOPPING=1");
+    node_queries_drop(runner);
     executor_free(runner->executor);
     link_free(runner->link);
     log_server_free(runner->log_server);
@@ -263,6 +269,8 @@ static void stop(struct runner *runner) {
     uv_run(&runner->loop, UV_RUN_DEFAULT);
     uv_loop_close(&runner->loop);
     fd_cleanup(&runner->lock_fd);
+    g_hash_table_unref(runner->queries);
+    json_decref(runner->told);
     g_free(runner->disk_text);
     g_free(runner->node);
 }
@@ -275,6 +283,8 @@ int runner_main(const struct config *config) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     log_init(log_level_from_str(config_str(config, "log_level")));
+    runner.started_ms = clock_wall_ms();
+    runner.queries = g_hash_table_new(NULL, NULL);
     uv_loop_init(&runner.loop);
     init_handles(&runner);
     if (start(&runner, &error)) {

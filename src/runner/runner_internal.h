@@ -12,6 +12,7 @@
 #include "runner/log_server.h"
 #include "runner/log_store.h"
 #include "runner/node_facts.h"
+#include "runner/node_queries.h"
 #include "runner/runner_config.h"
 
 struct sim_world;
@@ -34,7 +35,10 @@ struct runner {
     uv_signal_t on_term, on_int;
     uv_timer_t heartbeat, first_dial, trim;
     int64_t heartbeat_ms;
-    int64_t pruned_ms; /* monotonic */
+    int64_t pruned_ms;   /* monotonic */
+    int64_t started_ms;  /* wall clock */
+    GHashTable *queries; /* set of struct node_query: asked by the host, not answered yet */
+    json_t *told;        /* the node as the host knows it on this connection; NULL: it does not */
     struct engine_call *probe;
     struct engine_facts engine_facts; /* of the last answer; presence 0: none yet */
     enum engine_injection injection;

@@ -174,6 +174,7 @@ static const struct {
     {WIRE_RESUME, take_resume},
     {WIRE_FORGET, take_forget},
     {WIRE_ACK, take_ack},
+    {WIRE_QUERY, node_queries_take},
     {WIRE_LOG_OPEN, take_log_open},
     {WIRE_LOG_CREDIT, take_log_credit},
     {WIRE_LOG_CLOSE, take_log_close},

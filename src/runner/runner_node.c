@@ -4,11 +4,16 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/delta.h"
 #include "model/node.h"
 #include "model/wire.h"
 #include "runner/runner_internal.h"
 
-enum { PRUNE_EVERY_MS = 60000 };
+enum { PRUNE_EVERY_MS = 60000, SAMPLES_TOLD = 2 };
+
+/* What is told is rounded to what means something, so that a heartbeat of an idle node has nothing to say. */
+static const int64_t memory_step_bytes = 64LL << 20;
+static const int64_t power_step_mw = 1000;
 
 /* One line that fits what a node may say. */
 static char *bounded(const char *text) {
@@ -30,13 +35,24 @@ static char *engine_text(const struct runner *runner) {
     return bounded(text);
 }
 
+static struct gpu *told_gpu(const struct gpu *gpu) {
+    struct gpu *told = gpu_copy(gpu);
+    int64_t power_mw = gpu_figure(gpu, GPU_POWER);
+
+    if (gpu_has(gpu, GPU_POWER))
+        gpu_set(told, GPU_POWER, power_mw - power_mw % power_step_mw);
+    told->proof.samples = MIN(told->proof.samples, SAMPLES_TOLD); /* more of them say no more */
+    return told;
+}
+
 struct node_info *runner_describe(struct runner *runner) {
     struct node_info *info = node_info_new(runner->node);
     const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(runner->monitor);
 
     node_facts_describe(runner->facts, info);
     for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++)
-        g_ptr_array_add(info->gpus, gpu_copy(snapshot->gpus->pdata[i]));
+        g_ptr_array_add(info->gpus, told_gpu(snapshot->gpus->pdata[i]));
+    info->mem_used_bytes -= info->mem_used_bytes % memory_step_bytes;
     info->gpus_known = snapshot->known && snapshot->taken_ms > 0;
     info->gpus_simulated = snapshot->simulated;
     info->gpu_text = bounded(snapshot->text ? snapshot->text : "not looked at yet");
@@ -58,13 +74,21 @@ static json_t *describe_json(struct runner *runner) {
 json_t *runner_hello(void *user) {
     struct runner *runner = user;
 
-    return json_pack("{s:o,s:o,s:I}", "node", describe_json(runner), "tasks", executor_truth_to_json(runner->executor),
+    json_decref(runner->told);
+    runner->told = describe_json(runner);
+    return json_pack("{s:O,s:o,s:I}", "node", runner->told, "tasks", executor_truth_to_json(runner->executor),
                      "max_epoch", (json_int_t)lease_files_max_epoch(runner->leases));
 }
 
 static void send_heartbeat(struct runner *runner) {
-    if (link_is_up(runner->link))
-        link_send_json(runner->link, json_pack("{s:s,s:o}", "type", WIRE_HEARTBEAT, "node", describe_json(runner)));
+    json_t *now;
+
+    if (!link_is_up(runner->link))
+        return;
+    now = describe_json(runner);
+    link_send_json(runner->link, json_pack("{s:s,s:o}", "type", WIRE_HEARTBEAT, "node", delta_make(runner->told, now)));
+    json_decref(runner->told);
+    runner->told = now;
 }
 
 /* ---- the engine ---- */
@@ -135,7 +159,7 @@ void runner_beat(struct runner *runner) {
 
 /* ---- the cards ---- */
 
-/* Which cards there are and in what condition; figures alone can wait for the next heartbeat. */
+/* Which cards there are, in what condition and with what faults; figures alone can wait for the next heartbeat. */
 static guint picture_of(const struct gpu_snapshot *snapshot) {
     guint hash = snapshot->known;
 
@@ -143,6 +167,8 @@ static guint picture_of(const struct gpu_snapshot *snapshot) {
         const struct gpu *gpu = snapshot->gpus->pdata[i];
         hash = hash * 31 + g_str_hash(gpu->uuid) + (guint)gpu->index * 7 + (guint)gpu->condition +
                (proof_of_rest(&gpu->proof) ? 1000 : 0);
+        for (size_t k = 0; k < gpu->n_xids; k++)
+            hash = hash * 31 + (guint)gpu->xids[k].code + (guint)gpu->xids[k].count;
     }
     return hash;
 }

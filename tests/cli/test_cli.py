@@ -180,6 +180,7 @@ def test_every_option_reaches_the_request():
                "--env", "A=b=c", "--env", "FROM_HERE", "--env", "NOT_SET_HERE", "--env", "EMPTY=", "--mount", "/a:/b:ro",
                "--name", "my task", "--", "true", host=host, env={"FROM_HERE": "x y\nz"}), 0)
     body = host.requests[0][3]
+    assert body.pop("owner").endswith("@" + os.uname().nodename), body
     assert body == {"targets": ["mynode:0::0,1", "other"], "command": ["true"], "cores": 8, "memory_bytes": 16 * GIB,
                     "image": "py:3", "env": ["A=b=c", "FROM_HERE=x y\nz", "EMPTY="], "mounts": ["/a:/b:ro"],
                     "name": "my task"}, body

@@ -176,6 +176,17 @@ def test_the_api_listens_on_loopback_alone():
             assert address.startswith("0100007F"), line
 
 
+def test_a_question_that_only_the_node_can_answer():
+    status, body = c.api("GET", "/nodes/mynode/runner")
+    assert status == 200 and body["pid"] == c["mynode"].daemon.pid and body["resident_bytes"] > 0, body
+    assert c.api("GET", "/nodes/nonesuch/runner")[0] == 404
+    node = c["node2"]
+    node.daemon.kill()
+    wait_until("the host has noticed", lambda: c.api("GET", "/nodes/node2/runner")[0] == 503, 20)
+    node.start()
+    wait_until("it answers again", lambda: c.api("GET", "/nodes/node2/runner")[0] == 200, 20)
+
+
 def test_json_output_is_the_apis_answer():
     assert json.loads(c.cli("node", "list", "-f", "json", code=0).out)["nodes"][0]["name"]
     assert json.loads(c.cli("task", "list", "-f", "json", code=0).out) == {"tasks": []}

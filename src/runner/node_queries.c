@@ -1,0 +1,101 @@
+#include "runner/node_queries.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "model/wire.h"
+#include "runner/runner_internal.h"
+
+struct node_query {
+    struct runner *runner;
+    int64_t id;
+    void *call;                 /* of what goes on meanwhile */
+    void (*cancel)(void *call); /* ends it without a callback; NULL: nothing goes on */
+};
+
+/* ---- answering; each ends the query ---- */
+
+static void send_answer(struct node_query *query, json_t *message) {
+    json_object_set_new(message, "type", json_string(WIRE_ANSWER));
+    json_object_set_new(message, "id", json_integer(query->id));
+    link_send_json(query->runner->link, message);
+    g_hash_table_remove(query->runner->queries, query);
+    g_free(query);
+}
+
+static void answer(struct node_query *query, json_t *body) { send_answer(query, json_pack("{s:o}", "body", body)); }
+
+static void answer_error(struct node_query *query, const GError *error) {
+    send_answer(query, json_pack("{s:s,s:s}", "error", error->message, "code", kr_error_name(error)));
+}
+
+/* ---- the questions ---- */
+
+static int64_t resident_bytes(void) {
+    g_autofree char *text = NULL;
+    const char *second;
+
+    if (!fs_read_file("/proc/self/statm", 256, &text, NULL, NULL) || !(second = strchr(text, ' ')))
+        return 0;
+    return g_ascii_strtoll(second + 1, NULL, 10) * sysconf(_SC_PAGESIZE);
+}
+
+/* The runner about itself: for `node status --verbose`. */
+static void ask_runner(struct node_query *query, const json_t *args) {
+    const struct runner *runner = query->runner;
+
+    (void)args;
+    answer(query, json_pack("{s:i,s:s,s:I,s:I,s:I}", "pid", (int)getpid(), "version", KR_VERSION, "started_ms",
+                            (json_int_t)runner->started_ms, "resident_bytes", (json_int_t)resident_bytes(),
+                            "heartbeat_ms", (json_int_t)runner->heartbeat_ms));
+}
+
+static const struct {
+    const char *what;
+    void (*ask)(struct node_query *query, const json_t *args);
+} questions[] = {
+    {"runner", ask_runner},
+};
+
+bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {
+    struct json_reader r = jr_init(message, "query", error);
+    int64_t id = jr_int(&r, "id", 1, G_MAXINT64);
+    const char *what = jr_str(&r, "what", 32);
+    const json_t *args = jr_object(&r, "args", 32);
+    g_autoptr(GError) unknown = NULL;
+    struct node_query *query;
+
+    if (!jr_done(&r))
+        return false;
+    query = g_new0(struct node_query, 1);
+    *query = (struct node_query){.runner = runner, .id = id};
+    g_hash_table_add(runner->queries, query);
+    for (size_t i = 0; i < G_N_ELEMENTS(questions); i++)
+        if (strcmp(questions[i].what, what) == 0) {
+            questions[i].ask(query, args);
+            return true;
+        }
+    kr_fail(&unknown, NOT_FOUND, "the runner %s knows no question \"%s\": install the host's version on it", KR_VERSION,
+            what);
+    answer_error(query, unknown);
+    return true;
+}
+
+void node_queries_drop(struct runner *runner) {
+    GHashTableIter iter;
+    gpointer query;
+
+    g_hash_table_iter_init(&iter, runner->queries);
+    while (g_hash_table_iter_next(&iter, &query, NULL)) {
+        const struct node_query *one = query;
+
+        if (one->cancel)
+            one->cancel(one->call);
+        g_free(query);
+    }
+    g_hash_table_remove_all(runner->queries);
+}
