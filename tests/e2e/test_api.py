@@ -180,11 +180,11 @@ def test_a_question_that_only_the_node_can_answer():
     status, body = c.api("GET", "/nodes/mynode/runner")
     assert status == 200 and body["pid"] == c["mynode"].daemon.pid and body["resident_bytes"] > 0, body
     assert c.api("GET", "/nodes/nonesuch/runner")[0] == 404
-    node = c["node2"]
+    node = c["mynode"]
     node.daemon.kill()
-    wait_until("the host has noticed", lambda: c.api("GET", "/nodes/node2/runner")[0] == 503, 20)
+    wait_until("the host has noticed", lambda: c.api("GET", "/nodes/mynode/runner")[0] == 503, 20)
     node.start()
-    wait_until("it answers again", lambda: c.api("GET", "/nodes/node2/runner")[0] == 200, 20)
+    wait_until("it answers again", lambda: c.api("GET", "/nodes/mynode/runner")[0] == 200, 20)
 
 
 def test_json_output_is_the_apis_answer():
