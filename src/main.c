@@ -83,6 +83,24 @@ static const struct cli_option audit_options[] = {
 
 static const struct cli_option show_options[] = {OPTION_FORMAT, OPTION_HOST, OPTIONS_END};
 
+static const struct cli_option gpu_list_options[] = {
+    {"free", 0, CLI_FLAG, NULL, NULL, "free ones first"},
+    {"node", 'n', CLI_TEXT, "NODE", NULL, "only those of this node"},
+    {"model", 0, CLI_TEXT, "TEXT", NULL, "only those whose name contains TEXT, as in h100"},
+    {"memory", 'm', CLI_TEXT, "SIZE", NULL, "only those with at least so much memory: 40G"},
+    {"idle", 0, CLI_TEXT, "SPAN", NULL, "only those that somebody holds and has not used for so long: 30m, 2h"},
+    OPTION_FORMAT,
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
+static const struct cli_option watch_options[] = {
+    {"interval", 'i', CLI_TEXT, "SPAN", NULL, "between two looks (default 1s)"},
+    {"count", 0, CLI_TEXT, "NUMBER", NULL, "end after so many looks (default: Ctrl-C ends it)"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
 static const struct cli_option config_options[] = {
     {"config", 0, CLI_TEXT, "FILE", NULL,
      "read the settings from FILE (default: /etc/kohakuriver/host.conf, runner.conf)"},
@@ -205,6 +223,27 @@ static const struct cli_verb verbs[] = {
         .run = cmd_node_status,
     },
     {
+        .path = "node watch",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "show a node's GPUs live: bars, a short history, who is on them",
+        .options = watch_options,
+        .run = cmd_node_watch,
+    },
+    {
+        .path = "node health",
+        .positional = "[NODE]",
+        .max_args = 1,
+        .summary = "list what is wrong with the nodes and their GPUs; exit code 1 when something is",
+        .options = show_options,
+        .run = cmd_node_health,
+    },
+    {.path = "node summary",
+     .summary = "count the cluster: nodes, tasks, GPUs of each model and how many are free",
+     .options = show_options,
+     .run = cmd_node_summary},
+    {
         .path = "node cordon",
         .positional = "NODE",
         .min_args = 1,
@@ -230,6 +269,22 @@ static const struct cli_verb verbs[] = {
         .summary = "empty a node: no new tasks, and with --kill an end for those it has",
         .options = drain_options,
         .run = cmd_node_drain,
+    },
+    {
+        .path = "gpu list",
+        .summary = "list every GPU of the cluster: figures, state, holder",
+        .options = gpu_list_options,
+        .run = cmd_gpu_list,
+    },
+    {
+        .path = "gpu who",
+        .positional = "NODE::IDX",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "show who is on a GPU: its lease, and every process with user and container",
+        .help = "The node looks afresh: processes that no lease of this cluster stands for are shown too.",
+        .options = show_options,
+        .run = cmd_gpu_who,
     },
     {
         .path = "gpu cordon",

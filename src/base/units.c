@@ -51,6 +51,22 @@ const char *units_bytes_to_str(int64_t bytes, char buf[static UNITS_TEXT_BYTES])
     return buf;
 }
 
+bool units_span_from_str(const char *text, int64_t *ret_span_ms, GError **error) {
+    static const struct {
+        const char *suffix;
+        int64_t ms;
+    } steps[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    char *end = NULL;
+    guint64 number = g_ascii_isdigit(text[0]) ? g_ascii_strtoull(text, &end, 10) : 0;
+
+    for (size_t i = 0; end && number > 0 && i < G_N_ELEMENTS(steps); i++)
+        if (strcmp(end, steps[i].suffix) == 0 && number <= (guint64)(1000 * 86400000LL / steps[i].ms)) {
+            *ret_span_ms = (int64_t)number * steps[i].ms;
+            return true;
+        }
+    return kr_fail(error, BAD_REQUEST, "\"%s\" is not a span of time: write one such as 30s, 30m, 2h or 7d", text);
+}
+
 const char *units_span_to_str(int64_t span_ms, char buf[static UNITS_TEXT_BYTES]) {
     int64_t s = span_ms > 0 ? span_ms / 1000 : 0;
 

@@ -11,5 +11,7 @@ bool units_bytes_from_str(const char *text, int64_t *ret_bytes, GError **error);
 enum { UNITS_TEXT_BYTES = 24 };
 /* "1.5 GiB" into buf. Returns buf. */
 const char *units_bytes_to_str(int64_t bytes, char buf[static UNITS_TEXT_BYTES]);
+/* "500ms", "30s", "30m", "2h", "7d" -> milliseconds, more than 0 and at most 1000 days. KR_ERROR_BAD_REQUEST otherwise. */
+bool units_span_from_str(const char *text, int64_t *ret_span_ms, GError **error);
 /* "42s", "5m 3s", "2h 10m", "3d 4h" into buf; negative spans count as 0. Returns buf. */
 const char *units_span_to_str(int64_t span_ms, char buf[static UNITS_TEXT_BYTES]);

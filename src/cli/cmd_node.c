@@ -8,6 +8,7 @@
 #include "cli/api.h"
 #include "cli/cli.h"
 #include "cli/show.h"
+#include "cli/show_gpu.h"
 #include "cli/table.h"
 
 /* ---- node list ---- */
@@ -121,87 +122,20 @@ int cmd_node_list(struct cli *cli) {
 
 /* ---- node status: the GPUs ---- */
 
-/* The last part of a UUID tells cards of one node apart and fits a column. */
-static const char *uuid_suffix(const char *uuid) {
-    size_t len = uuid ? strlen(uuid) : 0;
-
-    return len > 8 ? uuid + len - 8 : uuid;
-}
-
-static const char *short_name(const char *name) {
-    return name && g_str_has_prefix(name, "NVIDIA ") ? name + strlen("NVIDIA ") : name;
-}
-
-static void cell_of_figure(struct table *table, const json_t *gpu, const char *key, const char *unit) {
-    if (show_has(gpu, key))
-        table_cellf(table, "%" PRId64 "%s", show_int(gpu, key), unit);
-    else
-        table_cell(table, "-");
-}
-
-static void cell_of_memory(struct table *table, const json_t *gpu) {
-    const double gib = 1024.0 * 1024 * 1024;
-    char used[16] = "-", total[16] = "-";
-
-    if (show_has(gpu, "memory_used_bytes"))
-        snprintf(used, sizeof used, "%.1f", (double)show_int(gpu, "memory_used_bytes") / gib);
-    if (show_has(gpu, "memory_total_bytes"))
-        snprintf(total, sizeof total, "%.1f", (double)show_int(gpu, "memory_total_bytes") / gib);
-    table_cellf(table, "%s/%s", used, total);
-}
-
-static void cell_of_power(struct table *table, const json_t *gpu) {
-    char used[24] = "-", limit[24] = "-";
-
-    if (show_has(gpu, "power_mw"))
-        snprintf(used, sizeof used, "%" PRId64, show_int(gpu, "power_mw") / 1000);
-    if (show_has(gpu, "power_limit_mw"))
-        snprintf(limit, sizeof limit, "%" PRId64, show_int(gpu, "power_limit_mw") / 1000);
-    table_cellf(table, "%s/%s W", used, limit);
-}
-
-static const char *gpu_state(const json_t *gpu) {
-    const char *state = show_str(gpu, "state");
-
-    return g_strcmp0(state, "in_use") == 0 ? "in use" : state ? state : "unknown";
-}
-
-static const char *gpu_state_colour(const char *state) {
-    if (strcmp(state, "free") == 0)
-        return "green";
-    return strcmp(state, "in use") == 0 || strcmp(state, "leased") == 0 || strcmp(state, "starting") == 0 ||
-                   strcmp(state, "draining") == 0
-               ? "yellow"
-               : "red";
-}
-
-static char *gpu_holder(const json_t *gpu) {
-    const json_t *holder = json_object_get(gpu, "holder");
-    g_autofree char *span = show_span(show_int(holder, "since_ms"), 0);
-    const char *name = show_str(holder, "name");
-
-    if (!json_is_object(holder))
-        return NULL;
-    if (!show_has(holder, "task_id"))
-        return g_strdup(show_str(holder, "text"));
-    return g_strdup_printf("task %" PRId64 " (%s)%s%s", show_int(holder, "task_id"), span, name ? " " : "",
-                           name ? name : "");
-}
-
 static void gpu_row(struct table *table, const json_t *gpu) {
-    g_autofree char *holder = gpu_holder(gpu);
-    const char *state = gpu_state(gpu);
+    g_autofree char *holder = show_gpu_holder(gpu);
+    const char *state = show_gpu_state(gpu);
 
     table_row(table);
     table_cellf(table, "%" PRId64, show_int(gpu, "index"));
-    table_cell(table, short_name(show_str(gpu, "name")));
-    table_cell(table, uuid_suffix(show_str(gpu, "uuid")));
+    table_cell(table, show_gpu_model(show_str(gpu, "name")));
+    table_cell(table, show_gpu_suffix(show_str(gpu, "uuid")));
     cell_of_memory(table, gpu);
     cell_of_figure(table, gpu, "utilization_percent", "%");
     cell_of_figure(table, gpu, "temperature_celsius", "°C");
     cell_of_power(table, gpu);
     table_cell(table, state);
-    table_colour(table, gpu_state_colour(state));
+    table_colour(table, show_gpu_colour(state));
     table_cell(table, holder);
 }
 
@@ -227,10 +161,10 @@ static void print_gpu_reasons(const json_t *gpus) {
     size_t i;
 
     json_array_foreach (gpus, i, gpu) {
-        const char *state = gpu_state(gpu), *reason = show_str(gpu, "state_reason");
+        const char *state = show_gpu_state(gpu), *reason = show_str(gpu, "state_reason");
         g_autofree char *span = show_span(show_int(gpu, "state_since_ms"), 0),
                         *clean = reason ? cli_clean(reason) : NULL;
-        const char *colour = gpu_state_colour(state);
+        const char *colour = show_gpu_colour(state);
 
         if (clean && strcmp(colour, "red") == 0)
             printf("GPU %" PRId64 " is %s for %s: %s\n  it ends: %s\n", show_int(gpu, "index"), state, span, clean,

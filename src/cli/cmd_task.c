@@ -172,10 +172,26 @@ static void print_status(const json_t *task) {
 
     fact_number(table, "task", task, "id");
     fact(table, "name", show_str(task, "name"));
+    fact(table, "owner", show_str(task, "owner"));
     status_result(table, task);
     status_request(table, task);
     table_print(table);
     table_free(table);
+}
+
+/* What happened, line by line. A host that is too old to tell says nothing. */
+static void print_events(const json_t *events) {
+    const json_t *event;
+    char when[CLOCK_TEXT_BYTES];
+    size_t i;
+
+    if (json_array_size(events) > 0)
+        printf("\n");
+    json_array_foreach (events, i, event) {
+        const char *text = show_str(event, "text");
+        g_autofree char *clean = cli_clean(text ? text : "-");
+        printf("%s  %s\n", clock_utc_to_str(show_int(event, "at_ms"), when), clean);
+    }
 }
 
 /* The task named by the first argument, or NULL with *ret_exit set. */
@@ -196,14 +212,23 @@ int cmd_task_status(struct cli *cli) {
     struct cli_api *api = cli_api_new(cli->host_url);
     int exit_code = CLI_EXIT_OK;
     uint32_t id;
-    json_t *task = get_task(cli, api, &id, &exit_code);
+    json_t *task = get_task(cli, api, &id, &exit_code), *events = NULL;
 
+    if (task) {
+        g_autofree char *path = g_strdup_printf("/tasks/%" PRIu32 "/events", id);
+        events = cli_api_get(api, path, NULL);
+    }
     cli_api_free(api);
     if (!task)
         return exit_code;
-    if (cli_wants_json(cli))
+    if (cli_wants_json(cli)) {
+        json_object_update(task, events);
+        json_decref(events);
         return print_whole_answer(task);
+    }
     print_status(task);
+    print_events(json_object_get(events, "events"));
+    json_decref(events);
     json_decref(task);
     return CLI_EXIT_OK;
 }

@@ -2,58 +2,9 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "host/host_internal.h"
 #include "host/node_query.h"
-
-static json_t *holder_to_json(const struct host *host, const struct ledger_entry *entry) {
-    const struct task *task = entry->is_orphan ? NULL : controller_task(host->controller, entry->lease.task_id);
-    json_t *json = json_pack("{s:s,s:I,s:s,s:I,s:I}", "kind", entry->is_orphan ? "orphan" : "task", "task_id",
-                             (json_int_t)entry->lease.task_id, "name", entry->label ? entry->label : "", "since_ms",
-                             (json_int_t)entry->lease.granted_ms, "epoch", (json_int_t)entry->lease.epoch);
-
-    if (task && task->spec->owner)
-        json_object_set_new(json, "owner", json_string(task->spec->owner));
-    return json;
-}
-
-/* What the card is to the cluster: its state, since when, why, and what ends it. */
-static void state_into_json(const struct host *host, const struct cluster_node *node, const struct gpu *gpu,
-                            json_t *json) {
-    const struct pool_card *card = controller_gpu(host->controller, node, gpu, host_now());
-    const struct mark *mark = pool_mark_of_gpu(controller_pool(host->controller), gpu->uuid);
-
-    json_object_set_new(json, "free", json_boolean(card->state == GPU_STATE_FREE));
-    json_object_set_new(json, "state", json_string(gpu_state_to_str(card->state)));
-    json_object_set_new(json, "state_since_ms", json_integer(card->since_ms));
-    json_object_set_new(json, "way_out", json_string(gpu_state_way_out(card->state)));
-    if (card->reason)
-        json_object_set_new(json, "state_reason", json_string(card->reason));
-    json_object_set_new(json, "health", json_string(gpu_health_to_str(card->health)));
-    if (card->health_reason)
-        json_object_set_new(json, "health_reason", json_string(card->health_reason));
-    if (mark)
-        json_object_set_new(json, "cordon", mark_to_json(mark));
-}
-
-static json_t *gpus_to_json(const struct host *host, const struct cluster_node *node) {
-    const struct ledger *ledger = controller_ledger(host->controller);
-    const struct node_info *info = node->info;
-    json_t *list = json_array();
-
-    for (guint i = 0; i < info->gpus->len; i++) {
-        const struct gpu *gpu = info->gpus->pdata[i];
-        const struct ledger_entry *holder = ledger_holder(ledger, gpu->uuid);
-        json_t *json = gpu_to_json(gpu);
-
-        state_into_json(host, node, gpu, json);
-        if (holder)
-            json_object_set_new(json, "holder", holder_to_json(host, holder));
-        json_array_append_new(list, json);
-    }
-    return list;
-}
 
 static size_t count_free(const json_t *gpus) {
     const json_t *gpu;
@@ -88,7 +39,7 @@ static json_t *node_to_json(const struct host *host, const struct cluster_node *
     json_object_set_new(json, "cores_reserved", json_integer(ledger_cores_reserved(ledger, name, TARGET_NO_NUMA)));
     json_object_set_new(json, "memory_reserved_bytes", json_integer(ledger_mem_reserved(ledger, name)));
     json_object_set_new(json, "tasks", task_ids(host, name));
-    json_object_set_new(json, "gpus", gpus_to_json(host, node));
+    json_object_set_new(json, "gpus", api_gpus_shown(host, node));
     return json;
 }
 

@@ -54,6 +54,8 @@ const struct http_route host_routes[] = {
     {"GET", "/api/v1/nodes", "listNodes", "Nodes with totals", NULL, NULL, "NodeList", 200, 0, api_node_list},
     {"GET", "/api/v1/nodes/{name}", "getNode", "One node with its GPUs and who holds them", NULL, NULL, "Node", 200, 0,
      api_node_get},
+    {"GET", "/api/v1/gpus", "listGpus", "Every GPU of the cluster and who holds it", NULL, NULL, "GpuList", 200, 0,
+     api_gpu_list},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
     {"POST", "/api/v1/nodes/{name}/cordon", "cordonNode", "No new tasks for a node", NULL, "Order", "Empty", 200,

@@ -73,6 +73,13 @@ void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 
+/* ---- api_gpu.c ---- */
+void api_gpu_list(struct http_exchange *x, void *app);
+/* A node's cards as they are shown to people. New reference. */
+json_t *api_gpus_shown(const struct host *host, const struct cluster_node *node);
+/* The card that the path names, NODE and INDEX. Borrowed; NULL with KR_ERROR_NOT_FOUND or _BAD_REQUEST. */
+const struct gpu *api_path_gpu(const struct host *host, const struct http_exchange *x, GError **error);
+
 /* ---- api_operator.c ---- */
 void api_task_release(struct http_exchange *x, void *app);
 void api_orphan_kill(struct http_exchange *x, void *app);
