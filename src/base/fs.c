@@ -98,6 +98,33 @@ bool fs_remove_durable(const char *path, GError **error) {
     return sync_folder_of(path, error);
 }
 
+bool fs_write_plain(const char *path, mode_t mode, const char *text, size_t len, GError **error) {
+    _cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+
+    return (fd >= 0 && fd_write_all(fd, text, len)) || fs_fail_errno(error, errno, "write", path);
+}
+
+bool fs_remove_plain(const char *path, GError **error) {
+    return unlink(path) == 0 || errno == ENOENT || fs_fail_errno(error, errno, "remove", path);
+}
+
+bool fs_exists(const char *path) { return g_file_test(path, G_FILE_TEST_EXISTS); }
+
+char **fs_list(const char *path, GError **error) {
+    g_autoptr(GStrvBuilder) names = g_strv_builder_new();
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
+    const char *name;
+
+    if (!dir) {
+        kr_fail(error, IO, "%s", why->message);
+        return NULL;
+    }
+    while ((name = g_dir_read_name(dir)))
+        g_strv_builder_add(names, name);
+    return g_strv_builder_end(names);
+}
+
 bool fs_mkdir_p(const char *path, mode_t mode, GError **error) {
     if (g_mkdir_with_parents(path, (int)mode) < 0)
         return fs_fail_errno(error, errno, "make folder", path);

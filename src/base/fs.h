@@ -24,6 +24,18 @@ bool fs_write_durable(const char *path, mode_t mode, const char *text, size_t le
 /* Removes the file and makes the removal durable. A file that is not there is success. */
 bool fs_remove_durable(const char *path, GError **error);
 
+/* The same without durability: a power cut may take it back, or leave half of it. */
+bool fs_write_plain(const char *path, mode_t mode, const char *text, size_t len, GError **error);
+
+/* The same for a removal. A file that is not there is success. */
+bool fs_remove_plain(const char *path, GError **error);
+
+/* false also when it cannot be told. */
+bool fs_exists(const char *path);
+
+/* The names in the folder, in no order. NULL with KR_ERROR_IO. Caller frees (g_strfreev). */
+char **fs_list(const char *path, GError **error);
+
 /* Makes the folder and its parents. */
 bool fs_mkdir_p(const char *path, mode_t mode, GError **error);
 

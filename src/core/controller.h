@@ -116,6 +116,9 @@ struct node_report {
     bool stop_requested, pause_requested;
 };
 void node_report_free(struct node_report *report);
+/* "tasks" of hello: an array that owns struct node_report. NULL with KR_ERROR_BAD_REQUEST: a hello that cannot be read whole
+ * is no full truth. */
+GPtrArray *node_reports_from_json(const json_t *list, GError **error);
 bool controller_hello(struct controller *c, struct node_info *info, const GPtrArray *reports, int64_t max_epoch,
                       struct core_time now, GError **error);
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now); /* takes info */

@@ -19,6 +19,33 @@ void node_report_free(struct node_report *report) {
     g_free(report);
 }
 
+static struct node_report *read_node_report(const json_t *json, GError **error) {
+    const json_t *lease = json_object_get(json, "lease"), *spec = json_object_get(json, "spec");
+    struct node_report *said = g_new0(struct node_report, 1);
+
+    said->stop_requested = json_is_true(json_object_get(json, "stop_requested"));
+    said->pause_requested = json_is_true(json_object_get(json, "pause_requested"));
+    if (task_report_from_json(json, &said->report, error) && (!lease || lease_from_json(lease, &said->lease, error)) &&
+        (!spec || (said->spec = task_spec_from_json(spec, error))))
+        return said;
+    node_report_free(said);
+    return NULL;
+}
+
+GPtrArray *node_reports_from_json(const json_t *list, GError **error) {
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        struct node_report *said = read_node_report(item, error);
+        if (!said)
+            return NULL;
+        g_ptr_array_add(reports, said);
+    }
+    return g_steal_pointer(&reports);
+}
+
 /* ---- the end of a lease ---- */
 
 /* What the report proves of the lease's cards is what is known of them from now on. Under a lease that never started anything

@@ -21,7 +21,7 @@ struct container {
     enum engine_state state;
     pid_t pid;
     int exit_code;
-    bool oom, stubborn, is_paused;
+    bool oom, stubborn, undying, is_paused;
     char *error;
     int64_t started_ms, finished_ms;
     GPtrArray *output; /* of struct entry */
@@ -47,6 +47,9 @@ struct sim_world {
     int starts, next_id, output_pause_ms;
     int64_t last_ns; /* time stamps grow strictly */
     char *last_config;
+    struct sim_engine *orphans; /* the calls of dead clients */
+    void (*on_event)(void *user, enum sim_event event, const struct sim_sight *sight);
+    void *watcher;
 };
 
 struct sim_engine {
@@ -153,10 +156,19 @@ static void print(struct container *c, enum engine_stream stream, const char *te
     g_ptr_array_add(c->output, entry);
 }
 
+static void tell(const struct container *c, enum sim_event event) {
+    struct sim_sight sight = {
+        .name = c->name, .labels = c->labels, .pid = c->pid, .exit_code = c->exit_code, .has_run = c->started_ms > 0};
+
+    if (c->world->on_event)
+        c->world->on_event(c->world->watcher, event, &sight);
+}
+
 static void end(struct container *c, int exit_code) {
     uv_timer_stop(&c->timer);
     c->state = ENGINE_EXITED;
     c->exit_code = exit_code;
+    tell(c, SIM_ENDED);
     c->pid = 0;
     c->finished_ms = clock_wall_ms();
     poke_waiting(c->world);
@@ -180,6 +192,7 @@ static void run(struct container *c) {
             print(c, ENGINE_STDERR, *arg + 4);
     }
     uv_timer_start(&c->timer, on_end, (uint64_t)number(c, "run"), 0);
+    tell(c, SIM_STARTED);
 }
 
 /* ---- operations: what they do, apart from answering ---- */
@@ -210,7 +223,8 @@ static struct container *build(struct sim_world *world, const struct engine_conf
     }
     c->state = ENGINE_CREATED;
     c->output = g_ptr_array_new_with_free_func(entry_free);
-    c->stubborn = word(c, "stubborn") != NULL;
+    c->undying = word(c, "undying") != NULL;
+    c->stubborn = c->undying || word(c, "stubborn") != NULL;
     uv_timer_init(world->loop, &c->timer);
     c->timer.data = c;
     note_config(world, config);
@@ -249,7 +263,7 @@ static bool do_start(struct sim_world *world, struct sim_call *call, GError **er
 static bool do_signal(struct sim_world *world, struct sim_call *call, GError **error) {
     struct container *c = find(world, call->id);
 
-    if (c && c->state == ENGINE_RUNNING && !c->is_paused && (call->signum == SIGKILL || !c->stubborn))
+    if (c && c->state == ENGINE_RUNNING && !c->is_paused && !c->undying && (call->signum == SIGKILL || !c->stubborn))
         end(c, 128 + call->signum);
     return true;
 }
@@ -265,6 +279,8 @@ static bool do_pause(struct sim_world *world, struct sim_call *call, GError **er
 static bool do_remove(struct sim_world *world, struct sim_call *call, GError **error) {
     struct container *c = find(world, call->id);
 
+    if (c && c->state == ENGINE_RUNNING && c->undying)
+        return kr_fail(error, REFUSED, "could not kill: tried to kill container, but did not receive an exit event");
     if (c)
         sim_world_remove(world, c->name);
     return true;
@@ -590,11 +606,17 @@ static const struct engine_ops sim_ops = {
     .free = sim_free,
 };
 
-struct engine *engine_simulated_new(struct sim_world *world) {
+static struct sim_engine *sim_engine_new(struct sim_world *world) {
     struct sim_engine *engine = g_new0(struct sim_engine, 1);
 
     engine->engine.ops = &sim_ops;
     engine->world = world;
+    return engine;
+}
+
+struct engine *engine_simulated_new(struct sim_world *world) {
+    struct sim_engine *engine = sim_engine_new(world);
+
     g_ptr_array_add(world->engines, engine);
     return &engine->engine;
 }
@@ -618,12 +640,14 @@ struct sim_world *sim_world_new(uv_loop_t *loop) {
     world->hanging = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     world->breakages = g_ptr_array_new_with_free_func(breakage_free);
     world->last_config = g_strdup("");
+    world->orphans = sim_engine_new(world);
     return world;
 }
 
 void sim_world_free(struct sim_world *world) {
     if (!world)
         return;
+    engine_free(&world->orphans->engine);
     g_hash_table_unref(world->images);
     g_hash_table_unref(world->registry);
     g_hash_table_unref(world->containers);
@@ -696,8 +720,12 @@ const char *sim_world_last_config(const struct sim_world *world) { return world-
 void sim_world_remove(struct sim_world *world, const char *name) {
     struct container *c = find(world, name);
 
-    if (c)
+    if (c && c->state == ENGINE_RUNNING)
+        end(c, 137);
+    if (c) {
+        tell(c, SIM_REMOVED);
         g_hash_table_remove(world->containers, c->name);
+    }
     poke_waiting(world);
 }
 
@@ -707,4 +735,52 @@ void sim_world_print(struct sim_world *world, const char *name, enum engine_stre
     if (c && c->state == ENGINE_RUNNING)
         print(c, stream, text);
     poke_waiting(world);
+}
+
+/* ---- for a simulator ---- */
+
+void sim_world_watch(struct sim_world *world,
+                     void (*on_event)(void *user, enum sim_event event, const struct sim_sight *sight), void *user) {
+    world->on_event = on_event;
+    world->watcher = user;
+}
+
+static void on_orphan(uv_timer_t *timer) {
+    struct sim_call *call = timer->data;
+
+    do_operation(call, NULL);
+    drop(call);
+}
+
+void sim_engine_orphan(struct engine *base, int (*delay_ms)(void *user), void *user) {
+    struct sim_engine *engine = (struct sim_engine *)base, *orphans = engine->world->orphans;
+
+    for (GList *link = engine->calls.head, *next; link; link = next) {
+        struct sim_call *call = link->data;
+        bool changes = call->kind >= CREATE && call->kind != WAIT && call->kind != INSPECT && call->kind != LOGS &&
+                       call->kind != LIST;
+        int wait_ms = changes && !engine->world->is_down ? delay_ms(user) : -1;
+        next = link->next;
+        if (wait_ms < 0)
+            continue;
+        g_queue_unlink(&engine->calls, link);
+        g_queue_push_tail_link(&orphans->calls, link);
+        call->base.engine = &orphans->engine;
+        uv_timer_start(&call->timer, on_orphan, (uint64_t)wait_ms, 0);
+    }
+    g_ptr_array_remove(engine->world->engines, engine); /* nobody pokes it any more */
+}
+
+void sim_world_reboot(struct sim_world *world) {
+    GHashTableIter iter;
+    struct container *c;
+
+    while (world->orphans->calls.head)
+        drop(world->orphans->calls.head->data);
+    g_hash_table_iter_init(&iter, world->containers);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&c)) {
+        c->is_paused = false;
+        if (c->state == ENGINE_RUNNING)
+            end(c, 255);
+    }
 }

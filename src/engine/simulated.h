@@ -6,6 +6,7 @@
  *   out=TEXT    prints TEXT and a newline         err=TEXT     the same on stderr
  *   oom         is killed by the kernel at the end (exit 137)
  *   stubborn    ignores SIGTERM                   startfail=TEXT  its start fails with TEXT
+ *   undying     ignores SIGKILL too, and cannot be removed while it runs
  * Memory and time are those of the process and its loop; nothing is durable. */
 
 #include <stdbool.h>
@@ -50,3 +51,23 @@ const char *sim_world_last_config(const struct sim_world *world);
 void sim_world_remove(struct sim_world *world, const char *name);
 /* Prints a line while it runs. */
 void sim_world_print(struct sim_world *world, const char *name, enum engine_stream stream, const char *text);
+
+/* ---- for a simulator, which is told what happens and says what befalls ---- */
+
+enum sim_event { SIM_STARTED = 1, SIM_ENDED, SIM_REMOVED };
+/* Borrowed for the call. */
+struct sim_sight {
+    const char *name;
+    GHashTable *labels;
+    pid_t pid;     /* also of one that has just ended */
+    int exit_code; /* once it has ended */
+    bool has_run;
+};
+/* One watcher; it must not call the world or its engines. */
+void sim_world_watch(struct sim_world *world,
+                     void (*on_event)(void *user, enum sim_event event, const struct sim_sight *sight), void *user);
+/* The engine's client is dead: none of its calls is answered any more, and whoever owns it only frees it. What it had asked for
+ * is still done after so many milliseconds as `delay_ms` says, as an engine does with what has reached it; -1: it had not. */
+void sim_engine_orphan(struct engine *engine, int (*delay_ms)(void *user), void *user);
+/* The machine goes down and comes up: what ran has ended with 255, what was asked for and not done is forgotten. */
+void sim_world_reboot(struct sim_world *world);

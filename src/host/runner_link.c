@@ -175,34 +175,6 @@ static void refuse(struct runner_link *link, const char *reason) {
     ws_close(link->ws, 1008, "refused");
 }
 
-static struct node_report *read_node_report(const json_t *json, GError **error) {
-    const json_t *lease = json_object_get(json, "lease"), *spec = json_object_get(json, "spec");
-    struct node_report *said = g_new0(struct node_report, 1);
-
-    said->stop_requested = json_is_true(json_object_get(json, "stop_requested"));
-    said->pause_requested = json_is_true(json_object_get(json, "pause_requested"));
-    if (task_report_from_json(json, &said->report, error) && (!lease || lease_from_json(lease, &said->lease, error)) &&
-        (!spec || (said->spec = task_spec_from_json(spec, error))))
-        return said;
-    node_report_free(said);
-    return NULL;
-}
-
-/* Of struct node_report. A hello that cannot be read whole is no full truth and is refused. */
-static GPtrArray *read_reports(const json_t *list, GError **error) {
-    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
-    const json_t *item;
-    size_t i;
-
-    json_array_foreach (list, i, item) {
-        struct node_report *said = read_node_report(item, error);
-        if (!said)
-            return NULL;
-        g_ptr_array_add(reports, said);
-    }
-    return g_steal_pointer(&reports);
-}
-
 static void replace_older(struct runner_link *link) {
     struct runner_link *older = g_hash_table_lookup(link->host->links, link->node);
 
@@ -220,7 +192,7 @@ static bool take_hello(struct runner_link *link, const json_t *message, GError *
     const json_t *tasks = jr_array(&r, "tasks", MAX_TASKS_PER_NODE);
     int64_t max_epoch = jr_int_opt(&r, "max_epoch", 0, G_MAXINT64, 0);
     struct node_info *info = r.failed ? NULL : node_info_from_json(json_object_get(message, "node"), error);
-    g_autoptr(GPtrArray) reports = info ? read_reports(tasks, error) : NULL;
+    g_autoptr(GPtrArray) reports = info ? node_reports_from_json(tasks, error) : NULL;
     json_t *kept = reports ? node_info_to_json(info) : NULL;
     bool ok = false;
 

@@ -1,9 +1,6 @@
 #include "runner/lease_files.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fs.h"
@@ -107,7 +104,7 @@ static bool load_epochs(struct lease_files *files, GError **error) {
     bool ok = true;
     size_t len;
 
-    if (!g_file_test(files->epochs_path, G_FILE_TEST_EXISTS))
+    if (!fs_exists(files->epochs_path))
         return true;
     if (!fs_read_file(files->epochs_path, MAX_FILE_BYTES, &text, &len, error) ||
         !(json = jsonx_parse(text, len, error)))
@@ -210,13 +207,11 @@ static char *start_path_of(const struct lease_files *files, uint32_t task_id) {
 }
 
 void lease_files_note_start(struct lease_files *files, uint32_t task_id, int64_t started_ms) {
-    g_autofree char *path = start_path_of(files, task_id);
-    _cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    char text[32];
-    int n = g_snprintf(text, sizeof text, "%" G_GINT64_FORMAT, started_ms);
+    g_autofree char *path = start_path_of(files, task_id), *text = g_strdup_printf("%" G_GINT64_FORMAT, started_ms);
+    g_autoptr(GError) error = NULL;
 
-    if (fd < 0 || !fd_write_all(fd, text, (size_t)n))
-        log_debug("%s: %s", path, g_strerror(errno)); /* it will be looked at again, that is all */
+    if (!fs_write_plain(path, 0600, text, strlen(text), &error))
+        log_debug("%s", error->message); /* it will be looked at again, that is all */
 }
 
 static void load_start(struct lease_files *files, struct lease_file *file) {
@@ -246,16 +241,15 @@ static bool load_one(const char *path, struct lease_file *file, GError **error) 
 
 GPtrArray *lease_files_load(struct lease_files *files, GError **error) {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(lease_file_free);
-    g_autoptr(GDir) dir = g_dir_open(files->folder, 0, error);
-    const char *name;
+    g_auto(GStrv) names = fs_list(files->folder, error);
 
-    if (!dir)
+    if (!names)
         return NULL;
-    while ((name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(files->folder, name, NULL);
+    for (char **name = names; *name; name++) {
+        g_autofree char *path = g_build_filename(files->folder, *name, NULL);
         struct lease_file *file;
 
-        if (!g_str_has_suffix(name, ".json")) /* a temporary that never became a lease */
+        if (!g_str_has_suffix(*name, ".json")) /* a temporary that never became a lease */
             continue;
         file = g_new0(struct lease_file, 1);
         g_ptr_array_add(list, file);
@@ -288,7 +282,7 @@ bool lease_files_undo(struct lease_files *files, uint32_t task_id, GError **erro
 bool lease_files_remove(struct lease_files *files, const struct lease *lease, GError **error) {
     g_autofree char *path = path_of(files, lease->task_id), *start_path = start_path_of(files, lease->task_id);
 
-    unlink(start_path);
+    fs_remove_plain(start_path, NULL); /* without its lease file it says nothing */
     note_lease(files, lease);
     return save_epochs(files, error) && fs_remove_durable(path, error);
 }

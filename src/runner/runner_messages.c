@@ -6,90 +6,12 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/wire.h"
+#include "runner/executor_words.h"
 #include "runner/runner_internal.h"
 
 enum { MAX_QUEUED_LOG_BYTES = 1024 * 1024 };
 
 /* ---- tasks ---- */
-
-/* Its number was the message. */
-static bool take_beat(struct runner *runner, const json_t *message, GError **error) {
-    (void)runner;
-    (void)message;
-    (void)error;
-    return true;
-}
-
-static bool take_start(struct runner *runner, const json_t *message, GError **error) {
-    struct task_spec *spec = NULL;
-    struct lease lease;
-
-    if (!lease_from_json(json_object_get(message, "lease"), &lease, error) ||
-        !(spec = task_spec_from_json(json_object_get(message, "spec"), error)))
-        return false;
-    executor_start(runner->executor, &lease, spec);
-    task_spec_free(spec);
-    return true;
-}
-
-static bool read_pair(const json_t *message, const char *what, uint32_t *ret_task_id, int64_t *ret_epoch,
-                      GError **error) {
-    struct json_reader r = jr_init(message, what, error);
-
-    *ret_task_id = (uint32_t)jr_int(&r, "task_id", 1, G_MAXUINT32);
-    *ret_epoch = jr_int(&r, "epoch", 0, G_MAXINT64);
-    return jr_done(&r);
-}
-
-static bool take_stop(struct runner *runner, const json_t *message, GError **error) {
-    uint32_t task_id;
-    int64_t epoch;
-
-    if (!read_pair(message, "stop", &task_id, &epoch, error))
-        return false;
-    executor_stop(runner->executor, task_id, epoch);
-    return true;
-}
-
-static bool take_pause(struct runner *runner, const json_t *message, GError **error) {
-    uint32_t task_id;
-    int64_t epoch;
-
-    if (!read_pair(message, "pause", &task_id, &epoch, error))
-        return false;
-    executor_pause(runner->executor, task_id, epoch, true);
-    return true;
-}
-
-static bool take_resume(struct runner *runner, const json_t *message, GError **error) {
-    uint32_t task_id;
-    int64_t epoch;
-
-    if (!read_pair(message, "resume", &task_id, &epoch, error))
-        return false;
-    executor_pause(runner->executor, task_id, epoch, false);
-    return true;
-}
-
-static bool take_forget(struct runner *runner, const json_t *message, GError **error) {
-    uint32_t task_id;
-    int64_t epoch;
-
-    if (!read_pair(message, "forget", &task_id, &epoch, error))
-        return false;
-    executor_forget(runner->executor, task_id, epoch);
-    return true;
-}
-
-static bool take_ack(struct runner *runner, const json_t *message, GError **error) {
-    uint32_t task_id;
-    int64_t epoch;
-
-    if (!read_pair(message, "ack", &task_id, &epoch, error))
-        return false;
-    executor_ack(runner->executor, task_id, epoch);
-    return true;
-}
 
 void runner_on_report(void *user, const struct task_report *report) {
     struct runner *runner = user;
@@ -167,27 +89,29 @@ static const struct {
     const char *type;
     bool (*take)(struct runner *runner, const json_t *message, GError **error);
 } messages[] = {
-    {WIRE_BEAT, take_beat},
-    {WIRE_START, take_start},
-    {WIRE_STOP, take_stop},
-    {WIRE_PAUSE, take_pause},
-    {WIRE_RESUME, take_resume},
-    {WIRE_FORGET, take_forget},
-    {WIRE_ACK, take_ack},
     {WIRE_QUERY, node_queries_take},
     {WIRE_LOG_OPEN, take_log_open},
     {WIRE_LOG_CREDIT, take_log_credit},
     {WIRE_LOG_CLOSE, take_log_close},
 };
 
-void runner_on_message(void *user, const char *type, const json_t *message) {
-    g_autoptr(GError) error = NULL;
-    size_t i = 0;
+static enum executor_word take_log_word(struct runner *runner, const char *type, const json_t *message,
+                                        GError **error) {
+    for (size_t i = 0; i < G_N_ELEMENTS(messages); i++)
+        if (strcmp(messages[i].type, type) == 0)
+            return messages[i].take(runner, message, error) ? EXECUTOR_WORD_TAKEN : EXECUTOR_WORD_BAD;
+    return EXECUTOR_WORD_UNKNOWN;
+}
 
-    while (i < G_N_ELEMENTS(messages) && strcmp(messages[i].type, type) != 0)
-        i++;
-    if (i == G_N_ELEMENTS(messages))
+void runner_on_message(void *user, const char *type, const json_t *message) {
+    struct runner *runner = user;
+    g_autoptr(GError) error = NULL;
+    enum executor_word word = executor_take_word(runner->executor, type, message, &error);
+
+    if (word == EXECUTOR_WORD_UNKNOWN)
+        word = take_log_word(runner, type, message, &error);
+    if (word == EXECUTOR_WORD_UNKNOWN)
         log_debug("the host sent a message of a kind that is not known here: %.64s", type);
-    else if (!messages[i].take(user, message, &error))
+    else if (word == EXECUTOR_WORD_BAD)
         log_warning("a message of the host is not understood: %s", error->message);
 }
