@@ -5,11 +5,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
 
-enum { FILE_MAX_BYTES = 1024 * 1024, FILE_VERSION = 1, MAX_ENTRIES = 1024, DRIVER_MAX_BYTES = 127 };
+enum {
+    FILE_MAX_BYTES = 1024 * 1024,
+    FILE_VERSION = 1,
+    MAX_ENTRIES = 1024,
+    DRIVER_MAX_BYTES = 127,
+    BOOT_MAX_BYTES = 127
+};
+
+/* A card idles below this, and that is worth a write to the disk after a while; after a gap it idles anew. */
+enum { IDLE_BELOW_PERCENT = 2, IDLE_SAVE_AFTER_MS = 60000, IDLE_GAP_MS = 60000 };
 
 /* A minimum that falls by less than this is not worth a write to the disk. */
 static const int64_t idle_step_bytes = 1024 * 1024;
@@ -17,6 +27,8 @@ static const int64_t idle_step_bytes = 1024 * 1024;
 struct gpu_index {
     char *path;
     char *driver;
+    char *boot_id;      /* to which XIDs and idle times belong; NULL: not known */
+    int64_t xids_at_us; /* 0: nothing was read */
     GPtrArray *entries; /* ascending index */
     bool is_changed;
 };
@@ -36,6 +48,23 @@ static struct gpu_index_entry *entry_new(int index) {
     return entry;
 }
 
+static bool read_xids(struct gpu_index_entry *entry, const json_t *list, GError **error) {
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        struct json_reader r = jr_init(item, "xid", error);
+        struct gpu_xid xid = {.code = (int)jr_int(&r, "code", 0, G_MAXINT),
+                              .count = jr_int(&r, "count", 0, G_MAXINT64),
+                              .last_ms = jr_int(&r, "last_ms", 0, G_MAXINT64)};
+
+        if (!jr_done(&r))
+            return false;
+        entry->xids[entry->n_xids++] = xid;
+    }
+    return true;
+}
+
 static bool read_entry(struct gpu_index *index, const json_t *json, GError **error) {
     struct json_reader r = jr_init(json, "card", error);
     struct gpu_index_entry *entry = entry_new((int)jr_int(&r, "index", 0, MAX_ENTRIES - 1));
@@ -45,6 +74,10 @@ static bool read_entry(struct gpu_index *index, const json_t *json, GError **err
     g_strlcpy(entry->pci, jr_str(&r, "pci_address", GPU_PCI_BYTES - 1), sizeof entry->pci);
     g_strlcpy(entry->name, jr_str(&r, "name", GPU_NAME_MAX_BYTES), sizeof entry->name);
     entry->idle_bytes = jr_int_opt(&r, "idle_memory_bytes", 0, G_MAXINT64, -1);
+    entry->idle_since_ms = jr_int_opt(&r, "idle_since_ms", 0, G_MAXINT64, 0);
+    entry->is_idle_saved = entry->idle_since_ms > 0;
+    if (!r.failed && !read_xids(entry, jr_array_opt(&r, "xids", GPU_MAX_XIDS), error))
+        r.failed = true;
     if (n > 0 && entry_at(index, n - 1)->index >= entry->index)
         jr_fail(&r, "index %d is out of order", entry->index);
     g_ptr_array_add(index->entries, entry);
@@ -59,6 +92,8 @@ static bool read_index(struct gpu_index *index, const json_t *json, GError **err
 
     jr_int(&r, "version", FILE_VERSION, FILE_VERSION);
     index->driver = g_strdup(jr_str_opt(&r, "driver", DRIVER_MAX_BYTES, NULL));
+    index->boot_id = g_strdup(jr_str_opt(&r, "boot_id", BOOT_MAX_BYTES, NULL));
+    index->xids_at_us = jr_int_opt(&r, "xids_at_us", 0, G_MAXINT64, 0);
     json_array_foreach (cards, i, item)
         r.failed = r.failed || !read_entry(index, item, error);
     return jr_done(&r);
@@ -97,8 +132,19 @@ void gpu_index_free(struct gpu_index *index) {
         return;
     g_free(index->path);
     g_free(index->driver);
+    g_free(index->boot_id);
     g_ptr_array_unref(index->entries);
     g_free(index);
+}
+
+static json_t *xids_to_json(const struct gpu_index_entry *entry) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < entry->n_xids; i++)
+        json_array_append_new(list, json_pack("{s:i,s:I,s:I}", "code", entry->xids[i].code, "count",
+                                              (json_int_t)entry->xids[i].count, "last_ms",
+                                              (json_int_t)entry->xids[i].last_ms));
+    return list;
 }
 
 static json_t *entry_to_json(const struct gpu_index_entry *entry) {
@@ -107,21 +153,38 @@ static json_t *entry_to_json(const struct gpu_index_entry *entry) {
 
     if (entry->idle_bytes >= 0)
         json_object_set_new(json, "idle_memory_bytes", json_integer(entry->idle_bytes));
+    if (entry->is_idle_saved)
+        json_object_set_new(json, "idle_since_ms", json_integer(entry->idle_since_ms));
+    if (entry->n_xids)
+        json_object_set_new(json, "xids", xids_to_json(entry));
+    return json;
+}
+
+static json_t *index_to_json(const struct gpu_index *index) {
+    json_t *cards = json_array();
+    json_t *json = json_pack("{s:i,s:o}", "version", FILE_VERSION, "cards", cards);
+
+    if (index->driver)
+        json_object_set_new(json, "driver", json_string(index->driver));
+    if (index->boot_id)
+        json_object_set_new(json, "boot_id", json_string(index->boot_id));
+    if (index->xids_at_us)
+        json_object_set_new(json, "xids_at_us", json_integer(index->xids_at_us));
+    for (guint i = 0; i < index->entries->len; i++)
+        json_array_append_new(cards, entry_to_json(entry_at(index, i)));
     return json;
 }
 
 bool gpu_index_save(struct gpu_index *index, GError **error) {
-    json_t *cards = json_array();
-    json_t *json = json_pack("{s:i,s:o}", "version", FILE_VERSION, "cards", cards);
     g_autofree char *text = NULL;
+    json_t *json;
 
-    if (index->driver)
-        json_object_set_new(json, "driver", json_string(index->driver));
-    for (guint i = 0; i < index->entries->len; i++)
-        json_array_append_new(cards, entry_to_json(entry_at(index, i)));
+    if (!index->is_changed)
+        return true;
+    json = index_to_json(index);
     text = jsonx_to_str(json);
     json_decref(json);
-    if (index->is_changed && !fs_write_durable(index->path, 0644, text, strlen(text), error))
+    if (!fs_write_durable(index->path, 0644, text, strlen(text), error))
         return g_prefix_error(error, "keep the GPU index: "), false;
     index->is_changed = false;
     return true;
@@ -244,4 +307,86 @@ void gpu_index_set_driver(struct gpu_index *index, const char *driver) {
     g_free(index->driver);
     index->driver = g_strdup(driver);
     index->is_changed = true;
+}
+
+/* ---- what a boot's end cures ---- */
+
+void gpu_index_set_boot(struct gpu_index *index, const char *boot_id) {
+    if (!boot_id[0] || g_strcmp0(index->boot_id, boot_id) == 0)
+        return;
+    for (guint i = 0; i < index->entries->len; i++) {
+        struct gpu_index_entry *entry = entry_at(index, i);
+
+        entry->n_xids = 0;
+        entry->idle_since_ms = entry->idle_seen_ms = 0;
+        entry->is_idle_saved = false;
+    }
+    g_free(index->boot_id);
+    index->boot_id = g_strndup(boot_id, BOOT_MAX_BYTES);
+    index->xids_at_us = 0;
+    index->is_changed = true;
+}
+
+int64_t gpu_index_xids_at_us(const struct gpu_index *index) { return index->xids_at_us; }
+
+void gpu_index_set_xids_at_us(struct gpu_index *index, int64_t at_us) {
+    if (at_us <= index->xids_at_us)
+        return;
+    index->xids_at_us = at_us;
+    index->is_changed = true;
+}
+
+static struct gpu_index_entry *entry_of(const struct gpu_index *index, const struct gpu *gpu) {
+    struct gpu_index_entry *entry = find_uuid(index, gpu->uuid);
+
+    for (guint i = 0; !entry && i < index->entries->len; i++)
+        if (strcmp(entry_at(index, i)->pci, gpu->pci) == 0)
+            entry = entry_at(index, i);
+    return entry;
+}
+
+const struct gpu_index_entry *gpu_index_of(const struct gpu_index *index, const struct gpu *gpu) {
+    return entry_of(index, gpu);
+}
+
+void gpu_index_note_xids(struct gpu_index *index, struct gpu *gpu) {
+    struct gpu_index_entry *entry = entry_of(index, gpu);
+    struct gpu all = {0};
+
+    if (!entry)
+        return;
+    memcpy(all.xids, entry->xids, sizeof all.xids);
+    all.n_xids = entry->n_xids;
+    for (size_t i = gpu->n_xids; i-- > 0;) /* the oldest first: the newest ends up in front */
+        gpu_note_xid(&all, gpu->xids[i].code, gpu->xids[i].count, gpu->xids[i].last_ms);
+    index->is_changed |= gpu->n_xids > 0;
+    memcpy(entry->xids, all.xids, sizeof all.xids);
+    memcpy(gpu->xids, all.xids, sizeof all.xids);
+    entry->n_xids = gpu->n_xids = all.n_xids;
+}
+
+static void note_busy(struct gpu_index *index, struct gpu_index_entry *entry) {
+    index->is_changed |= entry->is_idle_saved;
+    entry->idle_since_ms = 0;
+    entry->is_idle_saved = false;
+}
+
+void gpu_index_note_use(struct gpu_index *index, struct gpu *gpu) {
+    struct gpu_index_entry *entry = entry_of(index, gpu);
+    int64_t now_ms = clock_wall_ms(), mono_ms = clock_mono_ms();
+
+    if (!entry || !gpu_has(gpu, GPU_UTIL))
+        return;
+    if (entry->idle_seen_ms && mono_ms - entry->idle_seen_ms > IDLE_GAP_MS)
+        note_busy(index, entry);
+    if (gpu_figure(gpu, GPU_UTIL) >= IDLE_BELOW_PERCENT) {
+        note_busy(index, entry);
+        return;
+    }
+    if (!entry->idle_since_ms || entry->idle_since_ms > now_ms)
+        entry->idle_since_ms = now_ms;
+    entry->idle_seen_ms = mono_ms;
+    if (!entry->is_idle_saved && now_ms - entry->idle_since_ms >= IDLE_SAVE_AFTER_MS)
+        entry->is_idle_saved = index->is_changed = true;
+    gpu_set(gpu, GPU_IDLE_SINCE, entry->idle_since_ms);
 }

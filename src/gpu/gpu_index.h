@@ -19,8 +19,13 @@ struct gpu_index_entry {
     char uuid[GPU_UUID_MAX_BYTES + 1]; /* empty while never learned */
     char pci[GPU_PCI_BYTES];           /* where it was last; empty when another card sits there now */
     char name[GPU_NAME_MAX_BYTES + 1];
-    int64_t idle_bytes; /* least memory in use seen while nobody used it; -1: never seen so */
-    bool is_present;    /* on the bus at the last gpu_index_assign; not in the file */
+    struct gpu_xid xids[GPU_MAX_XIDS]; /* of this boot, the newest first, one of each code */
+    size_t n_xids;
+    int64_t idle_since_ms; /* wall clock; 0: it is busy, or nobody knows */
+    int64_t idle_seen_ms;  /* monotonic: when it was last seen so; 0: by an earlier runner; not in the file */
+    bool is_idle_saved;    /* the file tells of idle_since_ms; not in the file */
+    int64_t idle_bytes;    /* least memory in use seen while nobody used it; -1: never seen so */
+    bool is_present;       /* on the bus at the last gpu_index_assign; not in the file */
 };
 
 /* A file that does not exist is an empty index. NULL with KR_ERROR_IO when it cannot be read or is not ours. */
@@ -42,3 +47,17 @@ const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index,
 void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t used_bytes);
 /* Baselines belong to a driver version: with another one they are forgotten. */
 void gpu_index_set_driver(struct gpu_index *index, const char *driver);
+
+/* What the XIDs of a boot tell, and since when a card idles, is forgotten with another one: a reboot is the cure. "" is not
+ * known, and forgets nothing. */
+void gpu_index_set_boot(struct gpu_index *index, const char *boot_id);
+/* Until when the kernel's log of this boot was read for XIDs, monotonic microseconds. */
+int64_t gpu_index_xids_at_us(const struct gpu_index *index);
+void gpu_index_set_xids_at_us(struct gpu_index *index, int64_t at_us);
+
+/* The entry of a card that was assigned or asked about by its UUID or address; borrowed, or NULL. */
+const struct gpu_index_entry *gpu_index_of(const struct gpu_index *index, const struct gpu *gpu);
+/* Adds the gpu's XIDs, which are new, to those that are remembered, and gives the gpu all of them. */
+void gpu_index_note_xids(struct gpu_index *index, struct gpu *gpu);
+/* Keeps since when the card idles by its utilisation, and sets GPU_IDLE_SINCE. */
+void gpu_index_note_use(struct gpu_index *index, struct gpu *gpu);

@@ -1,8 +1,6 @@
 /* Joins what three places know of a card into one snapshot: the worker's report (gpu_link.c, gpu_report.c), the memory of
  * earlier days (gpu_index.c), and which cards our own leases hold (set_leased). A snapshot is replaced as a whole. */
 
-#include "gpu/gpu_monitor.h"
-
 #include <string.h>
 #include <unistd.h>
 
@@ -10,15 +8,16 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
-#include "gpu/gpu_index.h"
-#include "gpu/gpu_link.h"
-#include "gpu/gpu_report.h"
+#include "gpu/gpu_monitor_internal.h"
+#include "model/xid.h"
 
 enum {
-    PROCESSES_EVERY_MS = 10000, /* how often a sample asks for the costly process lists (L77) */
-    REST_SAMPLES = 2,           /* in a row, until an unused card counts as proved at rest */
-    REST_AGAIN_MS = 200,        /* to the next sample while that is not reached */
-    SUSPECT_MIN_MS = 5000,      /* how long a card at which the worker hung is left alone; doubled each time */
+    SLOW_EVERY_MS = 5000, /* where the configuration does not say */
+    PROCESSES_EVERY_MS = 10000,
+    HEALTH_EVERY_MS = 60000,
+    REST_SAMPLES = 2,      /* in a row, until an unused card counts as proved at rest */
+    REST_AGAIN_MS = 200,   /* to the next sample while that is not reached */
+    SUSPECT_MIN_MS = 5000, /* how long a card at which the worker hung is left alone; doubled each time */
     SUSPECT_MAX_MS = 300000,
 };
 
@@ -33,47 +32,6 @@ struct suspect {
     int64_t pause_ms;
 };
 
-/* Who was on a card, by the newest list that counts. */
-struct holders {
-    char *text;          /* owned; NULL: nobody */
-    int64_t lease_began; /* monotonic; when set_leased last changed: lists asked for earlier do not count */
-    bool is_leased;
-    bool is_listed;   /* a list that counts has come, and was complete */
-    int rest_samples; /* in a row that found it unused */
-};
-
-struct gpu_monitor {
-    uv_loop_t *loop;
-    struct gpu_link *link;
-    struct gpu_index *index;
-    struct gpu_snapshot snapshot;
-    GHashTable *holders; /* UUID -> struct holders */
-    uv_timer_t *timer;   /* the next sample */
-    int64_t interval_ms;
-    struct gpu_link_call *sampling; /* the sample on its way, or NULL */
-    int64_t asked_ms;               /* when it was asked */
-    bool asked_processes;
-    json_t *was_left_out; /* suspects that this sample does not touch */
-    bool wants_processes; /* a lease ended: the next sample looks */
-    bool wants_rest;      /* some card is unused and not proved to be at rest yet: the next sample is soon */
-    int64_t processes_ms; /* when a list last came; 0: never */
-    GHashTable *suspects; /* PCI address -> struct suspect */
-    int failures;         /* samples without an answer, in a row */
-    bool blames_card;     /* the failure since the last sample was asked is a suspect's */
-    GHashTable *checks;   /* set of struct gpu_check_call */
-    bool save_failed;
-    void (*on_update)(void *user);
-    void *user;
-};
-
-struct gpu_check_call {
-    struct gpu_monitor *monitor;
-    struct gpu_link_call *asked;
-    char **uuids;
-    gpu_check_cb *on_done;
-    void *user;
-};
-
 static void sample(struct gpu_monitor *monitor);
 
 static void holders_free(struct holders *holders) {
@@ -81,7 +39,7 @@ static void holders_free(struct holders *holders) {
     g_free(holders);
 }
 
-static struct holders *holders_of(struct gpu_monitor *monitor, const char *uuid) {
+struct holders *monitor_holders(struct gpu_monitor *monitor, const char *uuid) {
     struct holders *holders = g_hash_table_lookup(monitor->holders, uuid);
 
     if (!holders) {
@@ -91,8 +49,7 @@ static struct holders *holders_of(struct gpu_monitor *monitor, const char *uuid)
     return holders;
 }
 
-/* NULL when the memory is back at rest. A card without a figure (its kind has none) is judged by its processes alone. */
-static char *memory_why(const struct gpu_monitor *monitor, const struct gpu *gpu) {
+char *monitor_memory_why(const struct gpu_monitor *monitor, const struct gpu *gpu) {
     const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, gpu->uuid);
     int64_t idle_bytes = entry ? entry->idle_bytes : -1;
     char text[UNITS_TEXT_BYTES];
@@ -135,6 +92,8 @@ static struct gpu *gpu_from_entry(const struct gpu_index_entry *entry, enum gpu_
     g_strlcpy(gpu->name, entry->name, sizeof gpu->name);
     gpu->condition = condition;
     gpu->reason = g_strdup(why);
+    memcpy(gpu->xids, entry->xids, sizeof gpu->xids);
+    gpu->n_xids = entry->n_xids;
     return gpu;
 }
 
@@ -206,6 +165,58 @@ static void save_index(struct gpu_monitor *monitor) {
     monitor->save_failed = true;
 }
 
+/* ---- XIDs ---- */
+
+static bool is_new_code(const struct gpu_index_entry *entry, int code) {
+    for (size_t i = 0; i < entry->n_xids; i++)
+        if (entry->xids[i].code == code)
+            return false;
+    return true;
+}
+
+/* Told once of each code: a storm of them must not fill the log. */
+static void log_xid(const struct gpu_index_entry *entry, const struct gpu_xid *xid) {
+    const struct xid_meaning *meaning = xid_meaning(xid->code);
+
+    if (is_new_code(entry, xid->code))
+        log_at(meaning->class >= XID_SUSPECT ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "GPU %d (%s, %s): XID %d: %s (%s)",
+               entry->index, entry->pci, entry->uuid, xid->code, meaning->text, xid_class_to_str(meaning->class));
+}
+
+void monitor_note_xids(struct gpu_monitor *monitor, struct gpu *gpu) {
+    const struct gpu_index_entry *entry = gpu_index_of(monitor->index, gpu);
+    struct holders *holders = entry && entry->uuid[0] ? monitor_holders(monitor, entry->uuid) : NULL;
+
+    for (size_t i = gpu->n_xids; entry && i-- > 0;) {
+        log_xid(entry, &gpu->xids[i]);
+        if (!holders || xid_meaning(gpu->xids[i].code)->class < XID_SUSPECT)
+            continue;
+        holders->bad_xids++;
+        holders->bad_code = gpu->xids[i].code;
+    }
+    gpu_index_note_xids(monitor->index, gpu);
+}
+
+void monitor_note_log(struct gpu_monitor *monitor, const struct gpu_report *report) {
+    gpu_index_set_xids_at_us(monitor->index, report->xids_at_us);
+}
+
+/* The driver said that the card is gone, and it does not answer: that is no riddle. */
+static void judge_death(struct gpu *gpu) {
+    const struct xid_meaning *newest = gpu->n_xids ? xid_meaning(gpu->xids[0].code) : NULL;
+    char *reason;
+
+    if (!newest || newest->class != XID_DEAD || gpu->condition != GPU_CONDITION_UNKNOWN)
+        return;
+    reason = g_strdup_printf("XID %d: %s; %s", gpu->xids[0].code, newest->text,
+                             gpu->reason ? gpu->reason : "no answer");
+    g_free(gpu->reason);
+    gpu->reason = reason;
+    gpu->condition = GPU_CONDITION_FAULT;
+}
+
+/* ---- use ---- */
+
 /* A list that was asked for before the lease changed may still show the task that is gone, or not yet the one that
  * came. */
 static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card) {
@@ -213,7 +224,7 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
 
     if (!card->users || !card->gpu->uuid[0])
         return;
-    holders = holders_of(monitor, card->gpu->uuid);
+    holders = monitor_holders(monitor, card->gpu->uuid);
     if (holders->lease_began && monitor->asked_ms <= holders->lease_began) {
         monitor->wants_processes = true;
         return;
@@ -226,11 +237,13 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
         gpu_index_learn_idle(monitor->index, card->gpu->uuid, gpu_figure(card->gpu, GPU_MEM_USED));
 }
 
-/* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2). */
+/* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2),
+ * with no XID between them that is worse than an application's own. */
 static void note_rest(struct gpu_monitor *monitor, struct gpu *gpu, struct holders *holders) {
     if (!holders || !holders->is_listed)
         return;
-    holders->rest_samples++;
+    holders->rest_samples = holders->bad_xids == holders->rest_bad_xids ? holders->rest_samples + 1 : 0;
+    holders->rest_bad_xids = holders->bad_xids;
     if (holders->rest_samples >= REST_SAMPLES)
         gpu->proof = (struct proof){.facts = PROOF_CARD, .samples = holders->rest_samples};
     else
@@ -247,7 +260,7 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     if (gpu->condition != GPU_CONDITION_OK || (holders && holders->is_leased))
         return;
     if (!holders || !holders->text) {
-        memory = memory_why(monitor, gpu);
+        memory = monitor_memory_why(monitor, gpu);
         monitor->wants_processes |= memory != NULL;
     }
     if (!memory && (!holders || !holders->text)) {
@@ -260,6 +273,58 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     gpu->reason = memory ? g_steal_pointer(&memory) : g_strdup_printf("%s without a lease", holders->text);
 }
 
+/* ---- where they sit ---- */
+
+static guint picture_of(const GPtrArray *gpus) {
+    guint hash = 1;
+
+    for (guint i = 0; i < gpus->len; i++) {
+        const struct gpu *gpu = gpus->pdata[i];
+        hash = hash * 31 + g_str_hash(gpu->uuid) * 7 + g_str_hash(gpu->pci) +
+               (gpu->condition == GPU_CONDITION_OK || gpu->condition == GPU_CONDITION_FOREIGN);
+    }
+    return hash;
+}
+
+/* What the driver told of a card's links stands while it cannot be asked: the wires stay where they are. */
+static void note_site(struct gpu_monitor *monitor, struct gpu_report_card *card, const char *uuid) {
+    struct gpu_site *site = g_steal_pointer(&card->site);
+    struct gpu_site *old = g_hash_table_lookup(monitor->sites, uuid);
+
+    g_strlcpy(site->uuid, uuid, sizeof site->uuid);
+    if (old && !site->nvlinks && strcmp(old->pci, site->pci) == 0)
+        site->nvlinks = g_steal_pointer(&old->nvlinks);
+    g_hash_table_replace(monitor->sites, site->uuid, site);
+}
+
+json_t *gpu_monitor_topology(const struct gpu_monitor *monitor) {
+    const GPtrArray *entries = gpu_index_entries(monitor->index);
+    g_autoptr(GPtrArray) sites = g_ptr_array_new();
+
+    for (guint i = 0; i < entries->len; i++) {
+        const struct gpu_index_entry *entry = entries->pdata[i];
+        struct gpu_site *site = entry->uuid[0] ? g_hash_table_lookup(monitor->sites, entry->uuid) : NULL;
+
+        if (!site)
+            continue;
+        site->index = entry->index;
+        g_ptr_array_add(sites, site);
+    }
+    return gpu_topology_to_json(sites);
+}
+
+/* ---- a report ---- */
+
+static void take_card(struct gpu_monitor *monitor, struct gpu_report_card *card, struct gpu *gpu) {
+    monitor_note_xids(monitor, gpu);
+    note_users(monitor, card);
+    judge_use(monitor, gpu);
+    judge_death(gpu);
+    gpu_index_note_use(monitor->index, gpu);
+    if (card->site && gpu->uuid[0])
+        note_site(monitor, card, gpu->uuid);
+}
+
 static void take_report(struct gpu_monitor *monitor, struct gpu_report *report) {
     GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
 
@@ -268,13 +333,14 @@ static void take_report(struct gpu_monitor *monitor, struct gpu_report *report) 
     if (report->driver)
         gpu_index_set_driver(monitor->index, report->driver);
     gpu_index_assign(monitor->index, gpus);
-    for (guint i = 0; i < report->cards->len; i++)
-        note_users(monitor, report->cards->pdata[i]);
+    monitor_note_log(monitor, report);
     for (guint i = gpus->len; i-- > 0;) {
-        judge_use(monitor, gpus->pdata[i]);
+        take_card(monitor, report->cards->pdata[i], gpus->pdata[i]);
         if (((struct gpu *)gpus->pdata[i])->index < 0) /* the index is full */
             g_ptr_array_remove_index(gpus, i);
     }
+    monitor->wants_sites |= picture_of(gpus) != monitor->cards_picture;
+    monitor->cards_picture = picture_of(gpus);
     add_remembered(monitor, gpus, GPU_CONDITION_REMOVED, "gone from the bus");
     save_index(monitor);
     monitor->snapshot.simulated = report->is_simulated;
@@ -301,7 +367,7 @@ static bool is_left_out(const struct gpu_monitor *monitor, const struct suspect 
     return clock_mono_ms() < suspect->until_ms || gpu_link_n_stuck(monitor->link) > 0;
 }
 
-static json_t *left_out(const struct gpu_monitor *monitor) {
+json_t *monitor_left_out(const struct gpu_monitor *monitor) {
     json_t *list = json_array();
     GHashTableIter iter;
     void *address, *suspect;
@@ -337,6 +403,7 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
 
     monitor->sampling = NULL;
     monitor->failures = answer ? 0 : monitor->failures + 1;
+    monitor->wants_sites |= !answer;
     if (answer)
         acquit(monitor, monitor->was_left_out);
     if (report && report->has_inventory) {
@@ -361,17 +428,21 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
 }
 
 static void sample(struct gpu_monitor *monitor) {
-    json_t *request = json_pack("{s:s}", "op", "sample");
+    json_t *request = json_pack("{s:s,s:I,s:I,s:I}", "op", "sample", "slow_ms", (json_int_t)monitor->slow_interval_ms,
+                                "rare_ms", (json_int_t)monitor->health_interval_ms, "xids_after_us",
+                                (json_int_t)gpu_index_xids_at_us(monitor->index));
 
     uv_timer_stop(monitor->timer);
     monitor->asked_ms = clock_mono_ms();
     monitor->blames_card = false;
     monitor->asked_processes = monitor->wants_processes || monitor->processes_ms == 0 ||
-                               monitor->asked_ms - monitor->processes_ms >= PROCESSES_EVERY_MS;
+                               monitor->asked_ms - monitor->processes_ms >= monitor->process_interval_ms;
     monitor->wants_processes = false;
     json_object_set_new(request, "processes", json_boolean(monitor->asked_processes));
+    json_object_set_new(request, "sites", json_boolean(monitor->wants_sites));
+    monitor->wants_sites = false;
     json_decref(monitor->was_left_out);
-    monitor->was_left_out = left_out(monitor);
+    monitor->was_left_out = monitor_left_out(monitor);
     json_object_set(request, "leave_out", monitor->was_left_out);
     monitor->sampling = gpu_link_ask(monitor->link, request, on_sample, monitor);
 }
@@ -385,7 +456,7 @@ static void on_worker_started(void *user) {
 }
 
 void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool leased) {
-    struct holders *holders = holders_of(monitor, uuid);
+    struct holders *holders = monitor_holders(monitor, uuid);
 
     if (holders->is_leased == leased)
         return;
@@ -399,90 +470,6 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
 
 const struct gpu_snapshot *gpu_monitor_snapshot(const struct gpu_monitor *monitor) { return &monitor->snapshot; }
 
-/* ---- checks ---- */
-
-static void check_free(struct gpu_check_call *call) {
-    g_hash_table_remove(call->monitor->checks, call);
-    g_strfreev(call->uuids);
-    g_free(call);
-}
-
-/* Why the card is not free by this report, NULL when it is. Caller frees. */
-static char *busy_why(const struct gpu_monitor *monitor, const struct gpu_report *report, const char *uuid) {
-    const struct gpu_report_card *card = gpu_report_card_by_uuid(report, uuid);
-    const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, uuid);
-    char *users;
-
-    if (!report->has_inventory)
-        return g_strdup(report->text);
-    for (guint i = 0; !card && entry && i < report->cards->len; i++) { /* one that cannot say who it is now */
-        const struct gpu_report_card *other = report->cards->pdata[i];
-        if (!other->gpu->uuid[0] && strcmp(other->gpu->pci, entry->pci) == 0)
-            return g_strdup(other->gpu->reason);
-    }
-    if (!card && entry)
-        return g_strdup_printf("no card answers to this UUID (it was GPU %d at %s; %s)", entry->index, entry->pci,
-                               report->text);
-    if (!card)
-        return g_strdup_printf("no card of this node ever had this UUID (%s)", report->text);
-    if (card->gpu->condition != GPU_CONDITION_OK)
-        return g_strdup(card->gpu->reason);
-    if ((users = gpu_users_to_str(card->users)))
-        return users;
-    if (card->users_error || !card->users)
-        return g_strdup(card->users_error ? card->users_error : "its processes were not listed");
-    return memory_why(monitor, card->gpu);
-}
-
-static void on_check(void *user, const json_t *answer, const char *why) {
-    struct gpu_check_call *call = user;
-    size_t n = g_strv_length(call->uuids);
-    g_autofree struct gpu_check *checks = g_new0(struct gpu_check, n + 1);
-    g_autoptr(GError) error = NULL;
-    struct gpu_report *report = answer ? gpu_report_from_json(answer, &error) : NULL;
-
-    for (size_t i = 0; i < n; i++) {
-        g_strlcpy(checks[i].uuid, call->uuids[i], sizeof checks[i].uuid);
-        checks[i].why = report ? busy_why(call->monitor, report, call->uuids[i])
-                               : g_strdup_printf("no answer: %s", error ? error->message : why);
-        checks[i].is_free = !checks[i].why;
-        if (checks[i].is_free)
-            checks[i].proof = (struct proof){.facts = PROOF_CARD, .samples = 1};
-    }
-    gpu_report_free(report);
-    call->on_done(call->user, checks, n);
-    for (size_t i = 0; i < n; i++)
-        g_free(checks[i].why);
-    check_free(call);
-}
-
-struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char *const *uuids, size_t n,
-                                         gpu_check_cb *on_done, void *user) {
-    struct gpu_check_call *call = g_new0(struct gpu_check_call, 1);
-    json_t *list = json_array();
-
-    call->monitor = monitor;
-    call->on_done = on_done;
-    call->user = user;
-    call->uuids = g_new0(char *, n + 1);
-    for (size_t i = 0; i < n; i++) {
-        call->uuids[i] = g_strdup(uuids[i]);
-        json_array_append_new(list, json_string(uuids[i]));
-    }
-    g_hash_table_add(monitor->checks, call);
-    call->asked = gpu_link_ask(monitor->link,
-                               json_pack("{s:s,s:o,s:o}", "op", "check", "uuids", list, "leave_out", left_out(monitor)),
-                               on_check, call);
-    return call;
-}
-
-void gpu_check_cancel(struct gpu_check_call *call) {
-    if (!call)
-        return;
-    gpu_link_cancel(call->asked);
-    check_free(call);
-}
-
 /* ---- life ---- */
 
 struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_config *config,
@@ -493,6 +480,8 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     struct gpu_index *index = gpu_index_load(config->index_file, error);
     struct gpu_monitor *monitor;
 
+    if (index)
+        gpu_index_set_boot(index, config->boot_id ? config->boot_id : "");
     if (!index || !gpu_index_save(index, error)) {
         gpu_index_free(index);
         return NULL;
@@ -501,11 +490,17 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->loop = loop;
     monitor->index = index;
     monitor->interval_ms = config->interval_ms;
+    monitor->slow_interval_ms = config->slow_interval_ms ? config->slow_interval_ms : SLOW_EVERY_MS;
+    monitor->process_interval_ms = config->process_interval_ms ? config->process_interval_ms : PROCESSES_EVERY_MS;
+    monitor->health_interval_ms = config->health_interval_ms ? config->health_interval_ms : HEALTH_EVERY_MS;
+    monitor->wants_sites = true;
     monitor->on_update = on_update;
     monitor->user = user;
     monitor->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)holders_free);
     monitor->suspects = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    monitor->sites = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpu_site_free);
     monitor->checks = g_hash_table_new(NULL, NULL);
+    monitor->queries = g_hash_table_new(NULL, NULL);
     monitor->timer = g_new0(uv_timer_t, 1);
     uv_timer_init(loop, monitor->timer);
     monitor->timer->data = monitor;
@@ -518,19 +513,12 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
 static void on_timer_closed(uv_handle_t *handle) { g_free(handle); }
 
 void gpu_monitor_free(struct gpu_monitor *monitor) {
-    GHashTableIter iter;
-    void *call;
-
     if (!monitor)
         return;
     gpu_link_free(monitor->link);
     uv_close((uv_handle_t *)monitor->timer, on_timer_closed);
-    g_hash_table_iter_init(&iter, monitor->checks);
-    while (g_hash_table_iter_next(&iter, &call, NULL)) {
-        g_strfreev(((struct gpu_check_call *)call)->uuids);
-        g_free(call);
-    }
-    g_hash_table_unref(monitor->checks);
+    monitor_drop_questions(monitor);
+    g_hash_table_unref(monitor->sites);
     g_hash_table_unref(monitor->holders);
     g_hash_table_unref(monitor->suspects);
     json_decref(monitor->was_left_out);

@@ -6,6 +6,7 @@
  * they were given first, in `index_file` (R4). NVML's own index is never used. */
 
 #include <glib.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -16,12 +17,16 @@
 struct gpu_monitor;
 
 struct gpu_monitor_config {
-    const char *sysfs_root;   /* "/" or the root of a fake tree (<root>/sys/bus/pci/devices …) */
-    const char *nvml_library; /* "libnvidia-ml.so.1" or a path */
-    const char *index_file;   /* state: PCI address + UUID -> index, baseline memory */
-    const char *worker_exe;   /* NULL: /proc/self/exe */
-    int64_t interval_ms;      /* between samples */
-    int64_t deadline_ms;      /* for one answer of the worker */
+    const char *sysfs_root;      /* "/" or the root of a fake tree (<root>/sys/bus/pci/devices …) */
+    const char *nvml_library;    /* "libnvidia-ml.so.1" or a path */
+    const char *index_file;      /* state: PCI address + UUID -> index, baseline memory */
+    const char *worker_exe;      /* NULL: /proc/self/exe */
+    const char *boot_id;         /* of this boot; NULL or "": not known. XIDs are remembered until it changes */
+    int64_t interval_ms;         /* between samples: utilisation, memory, events */
+    int64_t slow_interval_ms;    /* between readings of power, temperature and clocks; 0: 5000 */
+    int64_t process_interval_ms; /* between lists of processes, where nothing asks for one; 0: 10000 */
+    int64_t health_interval_ms;  /* between readings of ECC, remapped rows and the PCIe link; 0: 60000 */
+    int64_t deadline_ms;         /* for one answer of the worker */
 };
 
 /* The newest picture. Borrowed; valid until the next on_update or gpu_monitor_free. */
@@ -50,7 +55,7 @@ struct gpu_check {
     char uuid[GPU_UUID_MAX_BYTES + 1];
     bool is_free;
     /* PROOF_CARD of one look when it is free. A kind of card without a memory figure is judged by its processes alone: its
-     * memory counts as idle. */
+     * memory counts as idle. A look in which an XID shows that is worse than an application's own finds no free card. */
     struct proof proof;
     char *why; /* NULL when free; else "pid 4711 python3 (user alice) uses it", "412 MiB above its idle memory" … */
 };
@@ -59,6 +64,24 @@ struct gpu_check_call;
 struct gpu_check_call *gpu_monitor_check(struct gpu_monitor *monitor, const char *const *uuids, size_t n,
                                          gpu_check_cb *on_done, void *user);
 void gpu_check_cancel(struct gpu_check_call *call); /* no callback afterwards; NULL is fine */
+
+/* Questions that the worker answers at its leisure: on_done comes once, never before the call returned, with `json` or the
+ * reason why there is none; both borrowed (json_incref what is to stay). */
+typedef void gpu_query_cb(void *user, json_t *json, const char *why);
+struct gpu_query;
+void gpu_query_cancel(struct gpu_query *query); /* no callback afterwards; NULL is fine */
+
+/* Who is on this card now: [{"pid", "command", "user", "started_ms"?, "container"?, "memory_bytes"?}]. started_ms is wall clock and
+ * tells apart two processes that had one pid; container is the id of 64 hex digits; memory_bytes is of the card. */
+struct gpu_query *gpu_monitor_users(struct gpu_monitor *monitor, const char *uuid, gpu_query_cb *on_done, void *user);
+
+/* What the calls of the GPU libraries have cost since the worker was started:
+ * [{"function", "count", "total_us", "max_us"}]. */
+struct gpu_query *gpu_monitor_costs(struct gpu_monitor *monitor, gpu_query_cb *on_done, void *user);
+
+/* How the cards are joined, as last seen, also of cards that are lost or on vfio-pci now; empty lists before the first
+ * sample. The shape is told in gpu_topology.h. New reference. */
+json_t *gpu_monitor_topology(const struct gpu_monitor *monitor);
 
 /* The NVIDIA cards (minor numbers, ascending) whose device nodes a process's root has in /dev, by reading
  * /proc/PID/root/dev: character devices of major 195 and minor < 254. For the check after a container's start that exactly

@@ -1,14 +1,36 @@
 #include "gpu/gpu_pci.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 
-enum { PCI_CLASS_VGA = 0x0300, PCI_CLASS_3D = 0x0302, SYSFS_FILE_MAX_BYTES = 4096 };
+enum { SYSFS_FILE_MAX_BYTES = 4096, CONFIG_BYTES = 16, CONFIG_HEADER_TYPE = 14, REREAD_EVERY_MS = 10000 };
+
+/* Classes under which a vendor's GPUs appear: VGA, 3D, other display, processing accelerator. Under the last one Intel has
+ * things that are no GPUs. */
+static const struct {
+    unsigned vendor;
+    unsigned classes[5];
+} vendors[] = {
+    {PCI_VENDOR_NVIDIA, {0x0300, 0x0302}},
+    {PCI_VENDOR_AMD, {0x0300, 0x0302, 0x0380, 0x1200}},
+    {PCI_VENDOR_INTEL, {0x0300, 0x0302, 0x0380}},
+};
+
+static bool is_gpu(int64_t vendor, int64_t class) {
+    for (size_t i = 0; i < G_N_ELEMENTS(vendors); i++)
+        for (size_t k = 0; vendors[i].vendor == vendor && vendors[i].classes[k]; k++)
+            if (vendors[i].classes[k] == class >> 8)
+                return true;
+    return false;
+}
 
 /* Reads `max_digits` hex digits at most, at least one, followed by `end`; returns what comes behind it, else NULL. */
 static const char *read_hex(const char *text, int max_digits, char end, uint32_t *ret_value) {
@@ -70,47 +92,134 @@ static void read_driver(const char *folder, char driver[static GPU_DRIVER_MAX_BY
     g_strlcpy(driver, name ? name : "", GPU_DRIVER_MAX_BYTES + 1);
 }
 
-/* True when `folder` is a display or 3D controller of the vendor; fills the card then. */
-static bool read_card(const char *folder, const char *name, unsigned vendor, struct gpu_pci_card *card) {
-    int64_t value;
+enum what { WHAT_UNKNOWN, WHAT_CARD, WHAT_OTHER }; /* unknown: its files cannot be read, now */
+
+static enum what read_card(const char *folder, const char *name, struct gpu_pci_card *card) {
+    int64_t vendor, class, value;
 
     *card = (struct gpu_pci_card){.numa_node = -1};
     if (!pci_address_from_str(name, &card->at))
-        return false;
-    if (!read_number(folder, "vendor", &value) || value != vendor)
-        return false;
-    if (!read_number(folder, "class", &value) || (value >> 8 != PCI_CLASS_VGA && value >> 8 != PCI_CLASS_3D))
-        return false;
+        return WHAT_OTHER;
+    if (!read_number(folder, "vendor", &vendor) || !read_number(folder, "class", &class))
+        return WHAT_UNKNOWN;
+    if (!is_gpu(vendor, class))
+        return WHAT_OTHER;
+    card->vendor = (unsigned)vendor;
+    if (read_number(folder, "device", &value) && value >= 0)
+        card->device = (unsigned)value;
     if (read_number(folder, "numa_node", &value) && value >= 0 && value <= G_MAXINT)
         card->numa_node = (int)value;
+    card->is_boot_vga = read_number(folder, "boot_vga", &value) && value == 1;
     pci_address_to_str(&card->at, card->address);
     read_driver(folder, card->driver);
-    return true;
+    return WHAT_CARD;
 }
 
 static int compare_cards(const void *a, const void *b) {
     return pci_address_compare(&((const struct gpu_pci_card *)a)->at, &((const struct gpu_pci_card *)b)->at);
 }
 
-GArray *gpu_pci_scan(const char *root, unsigned vendor, GError **error) {
-    g_autofree char *devices = g_build_filename(root, "sys/bus/pci/devices", NULL);
+struct gpu_inventory {
+    char *root;
+    GArray *cards;      /* of struct gpu_pci_card, by address */
+    GHashTable *others; /* set of names that are no GPUs */
+    int64_t reread_ms;  /* monotonic: when all was last read */
+};
+
+struct gpu_inventory *gpu_inventory_new(const char *root) {
+    struct gpu_inventory *inventory = g_new0(struct gpu_inventory, 1);
+
+    inventory->root = g_strdup(root);
+    inventory->cards = g_array_new(FALSE, TRUE, sizeof(struct gpu_pci_card));
+    inventory->others = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    inventory->reread_ms = -REREAD_EVERY_MS;
+    return inventory;
+}
+
+void gpu_inventory_free(struct gpu_inventory *inventory) {
+    if (!inventory)
+        return;
+    g_free(inventory->root);
+    g_array_unref(inventory->cards);
+    g_hash_table_unref(inventory->others);
+    g_free(inventory);
+}
+
+static const struct gpu_pci_card *known_card(const struct gpu_inventory *inventory, const char *name) {
+    for (guint i = 0; i < inventory->cards->len; i++)
+        if (strcmp(g_array_index(inventory->cards, struct gpu_pci_card, i).address, name) == 0)
+            return &g_array_index(inventory->cards, struct gpu_pci_card, i);
+    return NULL;
+}
+
+static void look_at(struct gpu_inventory *inventory, const char *devices, const char *name, GArray *cards) {
+    const struct gpu_pci_card *known = known_card(inventory, name);
+    g_autofree char *folder = g_build_filename(devices, name, NULL);
+    struct gpu_pci_card card;
+    enum what what = WHAT_CARD;
+
+    if (known) {
+        card = *known;
+        read_driver(folder, card.driver);
+    } else {
+        what = read_card(folder, name, &card);
+    }
+    if (what == WHAT_CARD)
+        g_array_append_val(cards, card);
+    else if (what == WHAT_OTHER)
+        g_hash_table_add(inventory->others, g_strdup(name));
+}
+
+static void forget(struct gpu_inventory *inventory) {
+    g_array_set_size(inventory->cards, 0);
+    g_hash_table_remove_all(inventory->others);
+    inventory->reread_ms = clock_mono_ms();
+}
+
+const GArray *gpu_inventory_look(struct gpu_inventory *inventory, bool fresh, GError **error) {
+    g_autofree char *devices = g_build_filename(inventory->root, "sys/bus/pci/devices", NULL);
     g_autoptr(GError) why = NULL;
     g_autoptr(GDir) dir = g_dir_open(devices, 0, &why);
-    g_autoptr(GArray) cards = NULL;
+    GArray *cards;
     const char *name;
 
+    if (fresh || clock_mono_ms() - inventory->reread_ms >= REREAD_EVERY_MS)
+        forget(inventory);
     if (!dir) {
         kr_fail(error, IO, "no PCI inventory: %s", why->message);
         return NULL;
     }
     cards = g_array_new(FALSE, TRUE, sizeof(struct gpu_pci_card));
-    while ((name = g_dir_read_name(dir))) {
-        g_autofree char *folder = g_build_filename(devices, name, NULL);
-        struct gpu_pci_card card;
-
-        if (read_card(folder, name, vendor, &card))
-            g_array_append_val(cards, card);
-    }
+    while ((name = g_dir_read_name(dir)))
+        if (!g_hash_table_contains(inventory->others, name))
+            look_at(inventory, devices, name, cards);
     g_array_sort(cards, compare_cards);
-    return g_steal_pointer(&cards);
+    g_array_unref(inventory->cards);
+    return inventory->cards = cards;
+}
+
+const GArray *gpu_inventory_cards(const struct gpu_inventory *inventory) { return inventory->cards; }
+
+GArray *gpu_pci_scan(const char *root, GError **error) {
+    struct gpu_inventory *inventory = gpu_inventory_new(root);
+    GArray *cards = gpu_inventory_look(inventory, true, error) ? g_array_ref(inventory->cards) : NULL;
+
+    gpu_inventory_free(inventory);
+    return cards;
+}
+
+const char *gpu_pci_absence(const char *root, const char *address) {
+    g_autofree char *path = g_build_filename(root, "sys/bus/pci/devices", address, "config", NULL);
+    _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    unsigned char config[CONFIG_BYTES];
+    size_t ones = 0;
+
+    if (fd < 0 || read(fd, config, sizeof config) != (ssize_t)sizeof config)
+        return NULL;
+    while (ones < sizeof config && config[ones] == 0xff)
+        ones++;
+    if (ones == sizeof config)
+        return "fallen off the bus: its configuration space reads all ones";
+    return config[CONFIG_HEADER_TYPE] == 0x7f ? "fallen off the bus: its configuration space has the header type 7f"
+                                              : NULL;
 }

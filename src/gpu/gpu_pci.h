@@ -22,6 +22,14 @@ struct gpu_pci_card {
     char address[GPU_PCI_BYTES];           /* `at` in its one form, "0000:41:00.0" */
     char driver[GPU_DRIVER_MAX_BYTES + 1]; /* kernel driver bound to it; empty: none */
     int numa_node;                         /* -1: sysfs does not say */
+    unsigned vendor, device;               /* PCI ids */
+    bool is_boot_vga;                      /* the firmware's console is on it */
+};
+
+enum {
+    PCI_VENDOR_NVIDIA = 0x10de,
+    PCI_VENDOR_AMD = 0x1002,
+    PCI_VENDOR_INTEL = 0x8086,
 };
 
 /* "41:00.0" is refused: a domain must be there, with up to 8 hex digits. */
@@ -29,6 +37,20 @@ bool pci_address_from_str(const char *text, struct pci_address *ret_address);
 const char *pci_address_to_str(const struct pci_address *address, char buf[static GPU_PCI_BYTES]);
 int pci_address_compare(const struct pci_address *a, const struct pci_address *b);
 
-/* The display and 3D controllers of a vendor under <root>/sys/bus/pci/devices, in PCI order. New array of
- * struct gpu_pci_card (empty when there is none), or NULL with KR_ERROR_IO when there is no such folder. */
-GArray *gpu_pci_scan(const char *root, unsigned vendor, GError **error);
+/* The functions of vendors that are known here, and of classes under which these vendors' GPUs appear, below
+ * <root>/sys/bus/pci/devices, in PCI order: also those on vfio-pci or without a driver. New array of struct gpu_pci_card
+ * (empty when there is none), or NULL with KR_ERROR_IO when there is no such folder. */
+GArray *gpu_pci_scan(const char *root, GError **error);
+
+/* The same, looked at again and again: a look lists the folder and reads the drivers of the cards, and everything else only
+ * of functions that are new, or with `fresh`, or every few seconds (hundreds of functions are no GPUs, L77). */
+struct gpu_inventory;
+struct gpu_inventory *gpu_inventory_new(const char *root);
+void gpu_inventory_free(struct gpu_inventory *inventory);
+/* Borrowed until the next look; NULL with KR_ERROR_IO. */
+const GArray *gpu_inventory_look(struct gpu_inventory *inventory, bool fresh, GError **error);
+const GArray *gpu_inventory_cards(const struct gpu_inventory *inventory); /* as the last look found them; borrowed */
+
+/* Why the function is not on the bus although sysfs lists it, by what its configuration space reads; NULL: it answers, or
+ * there is nothing to read. Static. May hang on a broken machine. */
+const char *gpu_pci_absence(const char *root, const char *address);

@@ -9,8 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "gpu/gpu_monitor.h"
@@ -20,7 +22,8 @@
  * such a name and hide. A compute context of theirs would still show in NVML's own lists. Names as /proc/PID/comm cuts
  * them, at 15 bytes. */
 static const char *const services[] = {"nvidia-persiste", "nv-hostengine", "dcgm-exporter",
-                                       "nvidia-powerd",   "nvidia-smi",    "nvtop"};
+                                       "nvidia-powerd",   "nvidia-smi",    "nvtop",
+                                       "systemd-logind",  "rocm-smi",      "amd-smi"};
 
 static bool same_file(const char *a, const char *b) {
     struct stat sa, sb;
@@ -77,7 +80,57 @@ static void name_of_uid(uid_t uid, char *buf, size_t size) {
         fclose(passwd);
 }
 
-void gpu_user_describe(struct gpu_user *user) {
+/* Field 22 of /proc/PID/stat, in clock ticks after boot; 0: not to be seen. The command in field 2 may hold anything. */
+static int64_t read_start_ticks(pid_t pid) {
+    g_autofree char *text = NULL;
+    const char *at;
+    char path[64];
+
+    g_snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (!fs_read_file(path, 4096, &text, NULL, NULL) || !(at = strrchr(text, ')')))
+        return 0;
+    for (int field = 2; at && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at ? g_ascii_strtoll(at, NULL, 10) : 0;
+}
+
+static int64_t wall_of_ticks(int64_t ticks) {
+    int64_t hz = sysconf(_SC_CLK_TCK);
+    struct timespec boot = {0};
+    int64_t up_ms;
+
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    up_ms = boot.tv_sec * 1000LL + boot.tv_nsec / 1000000;
+    return ticks > 0 && hz > 0 ? clock_wall_ms() - up_ms + ticks * 1000 / hz : 0;
+}
+
+bool gpu_container_of_cgroup(const char *text, char ret_id[static GPU_USER_CONTAINER_BYTES]) {
+    size_t digits = 0;
+
+    for (; *text; text++) {
+        bool is_digit = g_ascii_isdigit(*text) || (*text >= 'a' && *text <= 'f');
+
+        digits = is_digit ? digits + 1 : 0;
+        if (digits != GPU_USER_CONTAINER_BYTES - 1 || g_ascii_isalnum(text[1]))
+            continue;
+        memcpy(ret_id, text + 1 - digits, digits);
+        ret_id[digits] = '\0';
+        return true;
+    }
+    return false;
+}
+
+static void read_container(struct gpu_user *user) {
+    g_autofree char *text = NULL;
+    char path[64];
+
+    g_snprintf(path, sizeof path, "/proc/%d/cgroup", (int)user->pid);
+    user->container[0] = '\0';
+    if (fs_read_file(path, 65536, &text, NULL, NULL))
+        gpu_container_of_cgroup(text, user->container);
+}
+
+static void describe_once(struct gpu_user *user) {
     uid_t uid;
 
     if (!read_comm(user->pid, user->command, sizeof user->command))
@@ -85,6 +138,19 @@ void gpu_user_describe(struct gpu_user *user) {
     user->user[0] = '\0';
     if (read_uid(user->pid, &uid))
         name_of_uid(uid, user->user, sizeof user->user);
+    read_container(user);
+}
+
+void gpu_user_describe(struct gpu_user *user) {
+    int64_t before, after = read_start_ticks(user->pid);
+    int tries = 0;
+
+    do {
+        before = after;
+        describe_once(user);
+        after = read_start_ticks(user->pid);
+    } while (before != after && ++tries < 3);
+    user->started_ms = wall_of_ticks(after);
 }
 
 static bool is_left_out(pid_t pid) {
@@ -101,17 +167,20 @@ static bool is_left_out(pid_t pid) {
 }
 
 /* AT_STATX_DONT_SYNC: what the kernel has at hand, so that a descriptor on a dead network mount cannot hang us. */
-static bool fd_is_node(int fds, const char *name, unsigned device_major, dev_t *ret_node) {
+static bool fd_is_node(int fds, const char *name, const unsigned *majors, size_t n_majors, dev_t *ret_node) {
     struct statx st;
+    bool is_one = false;
 
     if (statx(fds, name, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0 || !S_ISCHR(st.stx_mode))
         return false;
     *ret_node = makedev(st.stx_rdev_major, st.stx_rdev_minor);
-    return st.stx_rdev_major == device_major;
+    for (size_t i = 0; i < n_majors; i++)
+        is_one |= st.stx_rdev_major == majors[i];
+    return is_one;
 }
 
-static void scan_process(pid_t pid, unsigned device_major, void (*on_node)(void *data, pid_t pid, dev_t node),
-                         void *data) {
+static void scan_process(pid_t pid, const unsigned *majors, size_t n_majors,
+                         void (*on_node)(void *data, pid_t pid, dev_t node), void *data) {
     const struct dirent *entry;
     int left_out = -1; /* asked only for processes that have such a node */
     char path[64];
@@ -121,7 +190,7 @@ static void scan_process(pid_t pid, unsigned device_major, void (*on_node)(void 
     g_snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
     fds = opendir(path);
     while (fds && (entry = readdir(fds))) {
-        if (entry->d_name[0] == '.' || !fd_is_node(dirfd(fds), entry->d_name, device_major, &node))
+        if (entry->d_name[0] == '.' || !fd_is_node(dirfd(fds), entry->d_name, majors, n_majors, &node))
             continue;
         if (left_out < 0)
             left_out = is_left_out(pid);
@@ -133,13 +202,14 @@ static void scan_process(pid_t pid, unsigned device_major, void (*on_node)(void 
         closedir(fds);
 }
 
-void gpu_procs_scan(unsigned device_major, void (*on_node)(void *data, pid_t pid, dev_t node), void *data) {
+void gpu_procs_scan(const unsigned *majors, size_t n_majors, void (*on_node)(void *data, pid_t pid, dev_t node),
+                    void *data) {
     DIR *proc = opendir("/proc");
     const struct dirent *entry;
 
     while (proc && (entry = readdir(proc)))
         if (g_ascii_isdigit(entry->d_name[0]))
-            scan_process((pid_t)g_ascii_strtoll(entry->d_name, NULL, 10), device_major, on_node, data);
+            scan_process((pid_t)g_ascii_strtoll(entry->d_name, NULL, 10), majors, n_majors, on_node, data);
     if (proc)
         closedir(proc);
 }

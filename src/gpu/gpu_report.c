@@ -11,6 +11,7 @@ static void card_free(struct gpu_report_card *card) {
     if (card->users)
         g_array_unref(card->users);
     g_free(card->users_error);
+    gpu_site_free(card->site);
     g_free(card);
 }
 
@@ -34,6 +35,9 @@ static GArray *users_from_json(struct json_reader *card, const json_t *list) {
 
         g_strlcpy(user.command, jr_str(&r, "command", sizeof user.command - 1), sizeof user.command);
         g_strlcpy(user.user, jr_str(&r, "user", sizeof user.user - 1), sizeof user.user);
+        g_strlcpy(user.container, jr_str_opt(&r, "container", sizeof user.container - 1, ""), sizeof user.container);
+        user.started_ms = jr_int_opt(&r, "started_ms", 0, G_MAXINT64, 0);
+        user.memory_bytes = jr_int_opt(&r, "memory_bytes", 0, G_MAXINT64, -1);
         card->failed |= !jr_done(&r);
         g_array_append_val(users, user);
     }
@@ -55,11 +59,14 @@ static struct gpu_report_card *card_from_json(const json_t *json, GError **error
     struct json_reader r = jr_init(json, "card", error);
     const json_t *gpu = jr_object(&r, "gpu", 64);
     const json_t *users = jr_array_opt(&r, "processes", MAX_USERS);
+    const json_t *site = jr_object_opt(&r, "site", 16);
     struct gpu_report_card *card = g_new0(struct gpu_report_card, 1);
 
     card->users_error = g_strdup(jr_str_opt(&r, "processes_error", GPU_REASON_MAX_BYTES, NULL));
     if (users)
         card->users = users_from_json(&r, users);
+    if (site && !r.failed)
+        r.failed = !(card->site = gpu_site_from_json(site, error));
     if (jr_done(&r) && (card->gpu = gpu_without_index(gpu, error)))
         return card;
     card_free(card);
@@ -78,6 +85,7 @@ struct gpu_report *gpu_report_from_json(const json_t *json, GError **error) {
     report->is_simulated = jr_bool_opt(&r, "simulated", false);
     report->text = g_strdup(jr_str(&r, "text", GPU_REASON_MAX_BYTES));
     report->driver = g_strdup(jr_str_opt(&r, "driver", DRIVER_MAX_BYTES, NULL));
+    report->xids_at_us = jr_int_opt(&r, "xids_at_us", 0, G_MAXINT64, 0);
     json_array_foreach (cards, i, item) {
         struct gpu_report_card *card = r.failed ? NULL : card_from_json(item, error);
 
@@ -98,6 +106,26 @@ struct gpu_report_card *gpu_report_card_by_uuid(const struct gpu_report *report,
             return card;
     }
     return NULL;
+}
+
+static json_t *user_to_json(const struct gpu_user *user) {
+    json_t *json = json_pack("{s:i,s:s,s:s}", "pid", (int)user->pid, "command", user->command, "user", user->user);
+
+    if (user->started_ms > 0)
+        json_object_set_new(json, "started_ms", json_integer(user->started_ms));
+    if (user->container[0])
+        json_object_set_new(json, "container", json_string(user->container));
+    if (user->memory_bytes >= 0)
+        json_object_set_new(json, "memory_bytes", json_integer(user->memory_bytes));
+    return json;
+}
+
+json_t *gpu_users_to_json(const GArray *users) {
+    json_t *list = json_array();
+
+    for (guint i = 0; i < users->len; i++)
+        json_array_append_new(list, user_to_json(&g_array_index(users, struct gpu_user, i)));
+    return list;
 }
 
 char *gpu_users_to_str(const GArray *users) {

@@ -50,11 +50,78 @@ struct nvml_process { /* of the functions _v2 and _v3 */
     unsigned gpu_instance, compute_instance;
 };
 
+struct nvml_event { /* nvmlEventSetWait_v2; the older function fills the first three members alone */
+    struct nvml_device *device;
+    unsigned long long type; /* one of the NVML_EVENT_ bits */
+    unsigned long long data; /* of an XID: its number */
+    unsigned gpu_instance, compute_instance;
+};
+enum {
+    NVML_EVENT_XID = 0x8,
+    NVML_EVENT_CLOCK = 0x10,
+    NVML_EVENT_MIG_CHANGE = 0x100,
+    NVML_EVENT_RECOVERY_ACTION = 0x8000,
+};
+
+struct nvml_field { /* nvmlDeviceGetFieldValues */
+    unsigned id;    /* NVML_FIELD_… */
+    unsigned scope;
+    long long taken_us, latency_us;
+    int type; /* NVML_FIELD_IS_… */
+    int rc;   /* the value is good only with NVML_OK */
+    union {
+        double real;
+        int number;
+        unsigned natural;
+        unsigned long natural_long;
+        unsigned long long natural_longest;
+        long long number_longest;
+        unsigned short natural_short;
+    } value;
+};
+enum {
+    NVML_FIELD_MEMORY_TEMPERATURE = 82,
+    NVML_FIELD_RECOVERY_ACTION = 230,
+    NVML_FIELD_IS_DOUBLE = 0,
+    NVML_FIELD_IS_UNSIGNED = 1,
+    NVML_FIELD_IS_UNSIGNED_LONG = 2,
+    NVML_FIELD_IS_UNSIGNED_LONG_LONG = 3,
+    NVML_FIELD_IS_LONG_LONG = 4,
+    NVML_FIELD_IS_INT = 5,
+    NVML_FIELD_IS_UNSIGNED_SHORT = 6,
+};
+
+struct nvml_pci { /* nvmlDeviceGetNvLinkRemotePciInfo */
+    char bus_id_legacy[16];
+    unsigned domain, bus, device, device_id, subsystem_id;
+    char bus_id[32];
+};
+
+enum {
+    NVML_CLOCK_SM = 1,
+    NVML_CLOCK_MEM = 2,
+    NVML_ERRORS_CORRECTED = 0,
+    NVML_ERRORS_UNCORRECTED = 1,
+    NVML_SINCE_DRIVER_LOAD = 0,
+    NVML_SINCE_EVER = 1,
+    NVML_MAX_LINKS = 18,
+    NVML_REMOTE_GPU = 0,
+    NVML_REMOTE_SWITCH = 2,
+    /* reasons why clocks are lower */
+    NVML_REASON_POWER_CAP = 0x4,
+    NVML_REASON_HW_SLOWDOWN = 0x8,
+    NVML_REASON_SW_THERMAL = 0x20,
+    NVML_REASON_HW_THERMAL = 0x40,
+    NVML_REASON_POWER_BRAKE = 0x80,
+};
+
+/* Memory of a process that NVML cannot tell. */
+#define NVML_VALUE_NOT_AVAILABLE (~0ULL)
+
 enum {
     NVML_TEXT_BYTES = 96, /* the largest of NVML's buffers for names, UUIDs and versions */
     NVML_TEMPERATURE_GPU = 0,
     NVML_FEATURE_ENABLED = 1,
-    NVIDIA_VENDOR = 0x10de,
     NVIDIA_MAJOR = 195, /* /dev/nvidiaN is 195:N */
     NVIDIA_MINOR_MODESET = 254,
     NVIDIA_MINOR_CTL = 255,

@@ -104,10 +104,14 @@ static bool open_gpus(struct runner *runner, const char *state_dir, GError **err
         .nvml_library = config_str(runner->config, "nvml_library"),
         .index_file = index_file,
         .interval_ms = config_int(runner->config, "gpu_interval_ms"),
+        .slow_interval_ms = config_int(runner->config, "gpu_slow_interval_ms"),
+        .process_interval_ms = config_int(runner->config, "gpu_process_interval_ms"),
+        .health_interval_ms = config_int(runner->config, "gpu_health_interval_ms"),
         .deadline_ms = config_int(runner->config, "gpu_deadline_ms"),
     };
 
     runner->facts = node_facts_new(config.sysfs_root, (int)config_int(runner->config, "cpus_reserved"));
+    config.boot_id = node_facts_boot_id(runner->facts);
     runner->monitor = gpu_monitor_new(&runner->loop, &config, runner_on_gpus, runner, error);
     return runner->monitor != NULL;
 }

@@ -1,183 +1,9 @@
-/* The monitor with its real worker process, a stand-in library and a fake tree, on a real uv loop. */
+/* What the monitor makes of its worker's answers, and of none. */
 
-#include <glib.h>
-#include <glib/gstdio.h>
-#include <jansson.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <uv.h>
+#include "gpu_fixture.h"
 
-#include "base/clock.h"
-#include "base/error.h"
-#include "base/log.h"
-#include "gpu/gpu_monitor.h"
-
-enum { DEADLINE_MS = 1500, PATIENCE_MS = 40000 };
-
-struct fixture {
-    char *dir, *scenario_path, *root, *index_path;
-    const char *library;
-    json_t *scenario;
-    uv_loop_t loop;
-    struct gpu_monitor *monitor;
-    int updates;
-    /* of the last check */
-    int checks_done;
-    bool is_free[8];
-    char *why[8];
-};
-
-#define FAKES TEST_BUILD_ROOT "/tests/fakes/"
-static const char new_library[] = FAKES "nvml/libnvidia-ml.so.1";
-static const char old_library[] = FAKES "nvml_old/libnvidia-ml.so.1";
-
-static void run_simtree(struct fixture *f) {
-    const char *argv[] = {"/usr/bin/python3", TEST_SOURCE_ROOT "/tests/fakes/simtree.py", f->scenario_path, f->root,
-                          NULL};
-    int status = -1;
-
-    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, NULL, NULL, &status, NULL));
-    g_assert_cmpint(status, ==, 0);
-}
-
-/* Makes the scenario as it stands in memory the state of the machine. */
-static void apply(struct fixture *f) {
-    g_autofree char *part = g_strconcat(f->scenario_path, ".part", NULL);
-
-    g_assert_cmpint(json_dump_file(f->scenario, part, JSON_INDENT(1)), ==, 0);
-    g_assert_cmpint(g_rename(part, f->scenario_path), ==, 0);
-    run_simtree(f);
-}
-
-static json_t *card(struct fixture *f, size_t i) { return json_array_get(json_object_get(f->scenario, "gpus"), i); }
-static const char *uuid_of(struct fixture *f, size_t i) {
-    return json_string_value(json_object_get(card(f, i), "uuid"));
-}
-
-static void set_fault(json_t *owner, const char *function, json_t *fault) {
-    json_t *faults = json_object();
-
-    if (fault)
-        json_object_set_new(faults, function, fault);
-    json_object_set_new(owner, "faults", faults);
-}
-
-static void on_update(void *user) { ((struct fixture *)user)->updates++; }
-
-static void start_monitor(struct fixture *f) {
-    struct gpu_monitor_config config = {.sysfs_root = f->root,
-                                        .nvml_library = f->library,
-                                        .index_file = f->index_path,
-                                        .worker_exe = FAKES "fake_worker",
-                                        .interval_ms = 40,
-                                        .deadline_ms = DEADLINE_MS};
-    g_autoptr(GError) error = NULL;
-
-    f->monitor = gpu_monitor_new(&f->loop, &config, on_update, f, &error);
-    g_assert_no_error(error);
-}
-
-static void setup(struct fixture *f, const void *data) {
-    f->dir = g_dir_make_tmp("kr-gpu-XXXXXX", NULL);
-    f->scenario_path = g_build_filename(f->dir, "scenario.json", NULL);
-    f->root = g_build_filename(f->dir, "root", NULL);
-    f->index_path = g_build_filename(f->dir, "gpus.json", NULL);
-    f->library = new_library;
-    f->scenario = json_load_file(TEST_SOURCE_ROOT "/tests/fakes/scenarios/mynode.json", 0, NULL);
-    g_assert_nonnull(f->scenario);
-    apply(f);
-    g_setenv("KOHAKURIVER_FAKE_NVML", f->scenario_path, TRUE);
-    g_assert_cmpint(uv_loop_init(&f->loop), ==, 0);
-    start_monitor(f);
-}
-
-static void stop_monitor(struct fixture *f) {
-    gpu_monitor_free(g_steal_pointer(&f->monitor));
-    uv_run(&f->loop, UV_RUN_DEFAULT); /* handles go; also proves that nothing keeps the loop alive */
-}
-
-static void teardown(struct fixture *f, const void *data) {
-    const char *rm[] = {"rm", "-rf", f->dir, NULL};
-
-    stop_monitor(f);
-    g_assert_cmpint(uv_loop_close(&f->loop), ==, 0);
-    for (size_t i = 0; i < G_N_ELEMENTS(f->why); i++)
-        g_free(f->why[i]);
-    json_decref(f->scenario);
-    g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-    g_free(f->dir);
-    g_free(f->scenario_path);
-    g_free(f->root);
-    g_free(f->index_path);
-}
-
-static void on_tick(uv_timer_t *timer) {}
-
-/* Runs the loop until the condition holds. */
-#define WAIT_FOR(f, condition)                                           \
-    do {                                                                 \
-        int64_t end_ms = clock_mono_ms() + PATIENCE_MS;                  \
-        uv_timer_t tick;                                                 \
-        uv_timer_init(&(f)->loop, &tick);                                \
-        uv_timer_start(&tick, on_tick, 10, 10);                          \
-        while (!(condition) && clock_mono_ms() < end_ms)                 \
-            uv_run(&(f)->loop, UV_RUN_ONCE);                             \
-        uv_close((uv_handle_t *)&tick, NULL);                            \
-        uv_run(&(f)->loop, UV_RUN_NOWAIT);                               \
-        if (!(condition))                                                \
-            g_error("never came true: %s; %s", #condition, describe(f)); \
-    } while (0)
-
-static const struct gpu_snapshot *snapshot(struct fixture *f) { return gpu_monitor_snapshot(f->monitor); }
-static guint count(struct fixture *f) { return snapshot(f)->gpus->len; }
-static const struct gpu *gpu(struct fixture *f, guint i) { return snapshot(f)->gpus->pdata[i]; }
-
-static char *describe(struct fixture *f) {
-    GString *text = g_string_new(snapshot(f)->text);
-
-    for (guint i = 0; i < count(f); i++)
-        g_string_append_printf(text, "; %d %s %s %s", gpu(f, i)->index, gpu(f, i)->uuid,
-                               gpu_condition_to_str(gpu(f, i)->condition), gpu(f, i)->reason ? gpu(f, i)->reason : "");
-    return g_string_free(text, FALSE);
-}
-
-static bool all_are(struct fixture *f, guint n, enum gpu_condition condition) {
-    if (snapshot(f)->taken_ms == 0 || count(f) != n)
-        return false;
-    for (guint i = 0; i < n; i++)
-        if (gpu(f, i)->condition != condition)
-            return false;
-    return true;
-}
-
-static bool all_ok(struct fixture *f) { return all_are(f, 4, GPU_CONDITION_OK); }
-
-static bool says(const char *text, const char *part) { return text && strstr(text, part); }
-
-static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
-    struct fixture *f = user;
-
-    for (size_t i = 0; i < n; i++) {
-        f->is_free[i] = checks[i].is_free;
-        g_free(f->why[i]);
-        f->why[i] = g_strdup(checks[i].why);
-        g_assert_true(checks[i].is_free == (checks[i].why == NULL));
-    }
-    f->checks_done++;
-}
-
-static void check(struct fixture *f, size_t first, size_t n) {
-    const char *uuids[8];
-    int before = f->checks_done;
-
-    for (size_t i = 0; i < n; i++)
-        uuids[i] = uuid_of(f, first + i);
-    gpu_monitor_check(f->monitor, uuids, n, on_checked, f);
-    g_assert_cmpint(f->checks_done, ==, before); /* never before it returned */
-    WAIT_FOR(f, f->checks_done > before);
-}
+/* The figures from GPU_MEM_TOTAL to GPU_NUMA, which the scenario has for all cards. */
+enum { base_figures = 0xff };
 
 static void test_figures(struct fixture *f, const void *data) {
     const struct gpu *first;
@@ -189,7 +15,7 @@ static void test_figures(struct fixture *f, const void *data) {
     g_assert_true(snapshot(f)->simulated);
     g_assert_cmpstr(snapshot(f)->text, ==, "driver 550.54.15, NVML 12.550.54.15");
     first = gpu(f, 0);
-    g_assert_cmpuint(first->valid, ==, 0xff);
+    g_assert_cmpuint(first->valid & base_figures, ==, base_figures);
     g_assert_cmpstr(first->uuid, ==, uuid_of(f, 0));
     g_assert_cmpstr(first->name, ==, "NVIDIA H100 80GB HBM3");
     g_assert_cmpstr(first->pci, ==, "0000:18:00.0");
@@ -280,7 +106,7 @@ static void test_old_library(struct fixture *f, const void *data) {
     start_monitor(f);
     WAIT_FOR(f, count(f) == 4 && gpu(f, 2)->condition == GPU_CONDITION_FOREIGN);
     g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_OK);
-    g_assert_cmpuint(gpu(f, 0)->valid, ==, 0xff);
+    g_assert_cmpuint(gpu(f, 0)->valid & base_figures, ==, base_figures);
     g_assert_true(says(gpu(f, 2)->reason, "test_gpu_monito")); /* comm has 15 bytes */
     check(f, 2, 1);
     g_assert_true(says(f->why[0], "and 1 more")); /* the list's old layout was read with the right stride */
@@ -291,8 +117,8 @@ static void test_missing_figure(struct fixture *f, const void *data) {
     set_fault(card(f, 1), "nvmlDeviceGetPowerUsage", json_pack("{s:s}", "return", "NO_PERMISSION"));
     apply(f);
     WAIT_FOR(f, all_ok(f) && !gpu_has(gpu(f, 0), GPU_TEMP));
-    g_assert_cmpuint(gpu(f, 0)->valid, ==, 0xff & ~(1U << GPU_TEMP));
-    g_assert_cmpuint(gpu(f, 1)->valid, ==, 0xff & ~(1U << GPU_POWER));
+    g_assert_cmpuint(gpu(f, 0)->valid & base_figures, ==, base_figures & ~(1U << GPU_TEMP));
+    g_assert_cmpuint(gpu(f, 1)->valid & base_figures, ==, base_figures & ~(1U << GPU_POWER));
 }
 
 static void test_memory_fails(struct fixture *f, const void *data) {
@@ -375,7 +201,7 @@ static void test_no_cards(struct fixture *f, const void *data) {
     WAIT_FOR(f, snapshot(f)->taken_ms > 0);
     g_assert_true(snapshot(f)->known);
     g_assert_cmpuint(count(f), ==, 0);
-    g_assert_cmpstr(snapshot(f)->text, ==, "no NVIDIA GPU on this node");
+    g_assert_cmpstr(snapshot(f)->text, ==, "no GPU on this node");
 }
 
 static void test_lost_card(struct fixture *f, const void *data) {

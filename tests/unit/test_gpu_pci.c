@@ -58,13 +58,13 @@ static void test_scan(void) {
     put_device(root, "10000:01:00.0", "0x10de\n", "0x030200\n");
     put_device(root, "0000:9a:00.0", "0x10de\n", "0x030000\n");
     put_device(root, "0000:9a:00.1", "0x10de\n", "0x040300\n"); /* its audio function */
-    put_device(root, "0000:0a:00.0", "0x1002\n", "0x030000\n"); /* another vendor's */
+    put_device(root, "0000:0a:00.0", "0x1a03\n", "0x030000\n"); /* a server's console */
     put_device(root, "0000:1b:00.0", "0x10de\n", "0x030200\n");
     put(root, "0000:1b:00.0", "numa_node", "-1\n");
     put(root, "0000:9a:00.0", "numa_node", "1\n");
     put(root, "0000:77:00.0", "class", "0x030200\n"); /* vanishing: no vendor file */
     g_assert_cmpint(symlink("../../drivers/vfio-pci", driver), ==, 0);
-    cards = gpu_pci_scan(root, 0x10de, NULL);
+    cards = gpu_pci_scan(root, NULL);
     g_assert_cmpuint(cards->len, ==, 3);
     card = &g_array_index(cards, struct gpu_pci_card, 0);
     g_assert_cmpstr(card->address, ==, "0000:1b:00.0");
@@ -77,10 +77,84 @@ static void test_scan(void) {
     remove_tree(root);
 }
 
+/* A processing accelerator of AMD's is a GPU, one of Intel's is none. */
+static void test_vendors(void) {
+    static const struct {
+        const char *address, *vendor, *class;
+        bool is_gpu;
+    } cases[] = {
+        {"0000:01:00.0", "0x10de\n", "0x030000\n", true},  {"0000:02:00.0", "0x10de\n", "0x120000\n", false},
+        {"0000:03:00.0", "0x1002\n", "0x038000\n", true},  {"0000:04:00.0", "0x1002\n", "0x120000\n", true},
+        {"0000:05:00.0", "0x8086\n", "0x038000\n", true},  {"0000:06:00.0", "0x8086\n", "0x120000\n", false},
+        {"0000:07:00.0", "0x8086\n", "0x020000\n", false},
+    };
+    g_autofree char *root = g_dir_make_tmp("kr-pci-XXXXXX", NULL);
+    g_autoptr(GArray) cards = NULL;
+    guint found = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        put_device(root, cases[i].address, cases[i].vendor, cases[i].class);
+    cards = gpu_pci_scan(root, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        if (cases[i].is_gpu)
+            g_assert_cmpstr(g_array_index(cards, struct gpu_pci_card, found++).address, ==, cases[i].address);
+    g_assert_cmpuint(cards->len, ==, found);
+    remove_tree(root);
+}
+
+/* A later look sees cards come, go and change their driver. */
+static void test_inventory(void) {
+    g_autofree char *root = g_dir_make_tmp("kr-pci-XXXXXX", NULL);
+    g_autofree char *driver = g_build_filename(root, "sys/bus/pci/devices/0000:01:00.0/driver", NULL);
+    g_autofree char *gone = g_build_filename(root, "sys/bus/pci/devices/0000:02:00.0", NULL);
+    struct gpu_inventory *inventory = gpu_inventory_new(root);
+    const GArray *cards;
+
+    put_device(root, "0000:01:00.0", "0x10de\n", "0x030200\n");
+    put_device(root, "0000:02:00.0", "0x10de\n", "0x030200\n");
+    put_device(root, "0000:03:00.0", "0x15b3\n", "0x020000\n");
+    put(root, "0000:04:00.0", "class", "0x030200\n"); /* half there */
+    cards = gpu_inventory_look(inventory, false, NULL);
+    g_assert_cmpuint(cards->len, ==, 2);
+    g_assert_cmpint(symlink("../../drivers/nvidia", driver), ==, 0);
+    remove_tree(gone);
+    put(root, "0000:04:00.0", "vendor", "0x10de\n");
+    put_device(root, "0000:00:00.0", "0x1002\n", "0x030000\n");
+    cards = gpu_inventory_look(inventory, false, NULL);
+    g_assert_cmpuint(cards->len, ==, 3);
+    g_assert_cmpstr(g_array_index(cards, struct gpu_pci_card, 0).address, ==, "0000:00:00.0");
+    g_assert_cmpstr(g_array_index(cards, struct gpu_pci_card, 1).driver, ==, "nvidia");
+    g_assert_cmpstr(g_array_index(cards, struct gpu_pci_card, 2).address, ==, "0000:04:00.0");
+    put(root, "0000:03:00.0", "vendor", "0x10de\n"); /* another device in a slot that held none of ours */
+    put(root, "0000:03:00.0", "class", "0x030200\n");
+    g_assert_cmpuint(gpu_inventory_look(inventory, false, NULL)->len, ==, 3);
+    g_assert_cmpuint(gpu_inventory_look(inventory, true, NULL)->len, ==, 4);
+    gpu_inventory_free(inventory);
+    remove_tree(root);
+}
+
+static void test_absence(void) {
+    g_autofree char *root = g_dir_make_tmp("kr-pci-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(root, "sys/bus/pci/devices/0000:01:00.0/config", NULL);
+    char config[64] = {0};
+
+    put_device(root, "0000:01:00.0", "0x10de\n", "0x030200\n");
+    g_assert_null(gpu_pci_absence(root, "0000:01:00.0")); /* nothing to read */
+    g_assert_true(g_file_set_contents(path, config, sizeof config, NULL));
+    g_assert_null(gpu_pci_absence(root, "0000:01:00.0"));
+    config[14] = 0x7f;
+    g_assert_true(g_file_set_contents(path, config, sizeof config, NULL));
+    g_assert_nonnull(strstr(gpu_pci_absence(root, "0000:01:00.0"), "header type 7f"));
+    memset(config, 0xff, sizeof config);
+    g_assert_true(g_file_set_contents(path, config, sizeof config, NULL));
+    g_assert_nonnull(strstr(gpu_pci_absence(root, "0000:01:00.0"), "all ones"));
+    remove_tree(root);
+}
+
 static void test_no_tree(void) {
     g_autoptr(GError) error = NULL;
 
-    g_assert_null(gpu_pci_scan("/proc/self/fdinfo", 0x10de, &error));
+    g_assert_null(gpu_pci_scan("/proc/self/fdinfo", &error));
     g_assert_error(error, KR_ERROR, KR_ERROR_IO);
 }
 
@@ -89,6 +163,9 @@ int main(int argc, char **argv) {
     g_test_add_func("/gpu/pci/L49-one-form-of-an-address", test_address_forms);
     g_test_add_func("/gpu/pci/malformed-addresses", test_address_refused);
     g_test_add_func("/gpu/pci/R4-cards-in-pci-order", test_scan);
+    g_test_add_func("/gpu/pci/vendors-and-classes", test_vendors);
+    g_test_add_func("/gpu/pci/L41-cards-come-and-go", test_inventory);
+    g_test_add_func("/gpu/pci/L61-fallen-off-the-bus", test_absence);
     g_test_add_func("/gpu/pci/R3-no-tree-is-no-inventory", test_no_tree);
     return g_test_run();
 }

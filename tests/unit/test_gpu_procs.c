@@ -58,7 +58,7 @@ static void on_node(void *data, pid_t pid, dev_t node) {
 static int times_found(pid_t pid) {
     struct found found = {.pid = pid, .minor = 7};
 
-    gpu_procs_scan(NVIDIA_MAJOR, on_node, &found);
+    gpu_procs_scan(&(unsigned){NVIDIA_MAJOR}, 1, on_node, &found);
     return found.times;
 }
 

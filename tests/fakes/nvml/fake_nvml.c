@@ -21,6 +21,11 @@ enum { MAX_CARDS = 64, PCI_BYTES = 32, HANG_STEP_MS = 20 };
 
 struct nvml_device {
     char pci[PCI_BYTES];
+    long long told_seq; /* the newest of the card's "xids" that were delivered or came before anybody listened */
+};
+
+struct nvml_event_set {
+    struct nvml_device *device; /* one card is registered for at most */
 };
 
 static struct {
@@ -256,6 +261,71 @@ static int list(const char *function, const struct nvml_device *device, const ch
     return n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_OK;
 }
 
+/* ---- events ---- */
+
+/* The scenario's next event of a card, by "seq". */
+static const json_t *next_xid(const json_t *card, long long after) {
+    const json_t *xid, *next = NULL;
+    size_t i;
+
+    json_array_foreach (json_object_get(card, "xids"), i, xid) {
+        long long seq = json_integer_value(json_object_get(xid, "seq"));
+        if (seq > after && (!next || seq < json_integer_value(json_object_get(next, "seq"))))
+            next = xid;
+    }
+    return next;
+}
+
+static int register_events(const char *function, struct nvml_device *device, unsigned long long types,
+                           struct nvml_event_set *set) {
+    const json_t *card, *xid;
+    int rc = enter_card(function, device, &card);
+
+    if (rc != NVML_OK)
+        return rc;
+    if (types & ~(unsigned long long)(NVML_EVENT_XID | NVML_EVENT_CLOCK | NVML_EVENT_RECOVERY_ACTION))
+        return NVML_ERROR_NOT_SUPPORTED;
+    while (!json_is_true(json_object_get(card, "xids_again")) && (xid = next_xid(card, device->told_seq)))
+        device->told_seq = json_integer_value(json_object_get(xid, "seq")); /* events before are nobody's */
+    set->device = device;
+    return NVML_OK;
+}
+
+static int wait_event(const char *function, struct nvml_event_set *set, struct nvml_event *ret, size_t bytes) {
+    struct nvml_event event = {.device = set->device, .type = NVML_EVENT_XID};
+    const json_t *card, *xid;
+    int rc = set->device ? enter_card(function, set->device, &card) : NVML_ERROR_TIMEOUT;
+
+    if (rc != NVML_OK)
+        return rc;
+    if (!(xid = next_xid(card, set->device->told_seq)))
+        return NVML_ERROR_TIMEOUT;
+    set->device->told_seq = json_integer_value(json_object_get(xid, "seq"));
+    event.data = (unsigned long long)json_integer_value(json_object_get(xid, "code"));
+    memcpy(ret, &event, bytes);
+    return NVML_OK;
+}
+
+/* ---- NVLink ---- */
+
+/* The member "nvlinks" of a card: one item for each link, null for one that is down, "switch", or the other card's address. */
+static int link_at(const char *function, const struct nvml_device *device, unsigned link, const json_t **ret) {
+    const json_t *card;
+    int rc = enter_card(function, device, &card);
+
+    if (rc != NVML_OK)
+        return rc;
+    *ret = json_array_get(json_object_get(card, "nvlinks"), link);
+    return *ret ? NVML_OK : NVML_ERROR_NOT_SUPPORTED;
+}
+
+static int put_big(const json_t *value, unsigned long long *ret) {
+    if (!json_is_integer(value))
+        return NVML_ERROR_NOT_SUPPORTED;
+    *ret = (unsigned long long)json_integer_value(value);
+    return NVML_OK;
+}
+
 /* ---- what is exported ---- */
 
 EXPORT void kohakuriver_nvml_is_simulated(void);
@@ -309,8 +379,14 @@ NVML(nvmlDeviceGetMemoryInfo, struct nvml_device *device, struct nvml_memory *re
 }
 
 NVML(nvmlDeviceGetUtilizationRates, struct nvml_device *device, struct nvml_utilization *ret) {
-    ret->memory = 0;
-    return card_number(__func__, device, "utilization", &ret->gpu);
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    if (rc == NVML_OK)
+        rc = put_number(json_object_get(card, "utilization"), &ret->gpu);
+    if (rc == NVML_OK)
+        ret->memory = (unsigned)json_integer_value(json_object_get(card, "memory_utilization"));
+    return rc;
 }
 
 NVML(nvmlDeviceGetTemperature, struct nvml_device *device, int sensor, unsigned *ret) {
@@ -334,7 +410,142 @@ NVML(nvmlDeviceGetGraphicsRunningProcesses, struct nvml_device *device, unsigned
     return list(__func__, device, "graphics", sizeof(struct nvml_process_v1), count, entries);
 }
 
+NVML(nvmlDeviceGetFanSpeed, struct nvml_device *device, unsigned *ret) {
+    return card_number(__func__, device, "fan_percent", ret);
+}
+
+NVML(nvmlDeviceGetClockInfo, struct nvml_device *device, int clock, unsigned *ret) {
+    return card_number(__func__, device, clock == NVML_CLOCK_SM ? "sm_clock_mhz" : "memory_clock_mhz", ret);
+}
+
+NVML(nvmlDeviceGetCurrentClocksThrottleReasons, struct nvml_device *device, unsigned long long *ret) {
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    return rc == NVML_OK ? put_big(json_object_get(card, "clock_reasons"), ret) : rc;
+}
+
+NVML(nvmlDeviceGetTotalEccErrors, struct nvml_device *device, int kind, int since, unsigned long long *ret) {
+    static const char *const members[2][2] = {{"ecc_corrected", "ecc_corrected_ever"},
+                                              {"ecc_uncorrected", "ecc_uncorrected_ever"}};
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    return rc == NVML_OK ? put_big(json_object_get(card, members[kind != 0][since != 0]), ret) : rc;
+}
+
+NVML(nvmlDeviceGetCurrPcieLinkGeneration, struct nvml_device *device, unsigned *ret) {
+    return card_number(__func__, device, "pcie_generation", ret);
+}
+
+NVML(nvmlDeviceGetCurrPcieLinkWidth, struct nvml_device *device, unsigned *ret) {
+    return card_number(__func__, device, "pcie_width", ret);
+}
+
+NVML(nvmlDeviceGetPcieReplayCounter, struct nvml_device *device, unsigned *ret) {
+    return card_number(__func__, device, "pcie_replays", ret);
+}
+
+NVML(nvmlDeviceGetPersistenceMode, struct nvml_device *device, unsigned *ret) {
+    return card_number(__func__, device, "persistence", ret);
+}
+
+NVML(nvmlDeviceGetSupportedEventTypes, struct nvml_device *device, unsigned long long *ret) {
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    *ret = NVML_EVENT_XID | NVML_EVENT_CLOCK | NVML_EVENT_RECOVERY_ACTION;
+    return rc;
+}
+
+NVML(nvmlEventSetCreate, struct nvml_event_set **ret) {
+    int rc = enter(__func__, NULL);
+
+    if (rc == NVML_OK)
+        *ret = calloc(1, sizeof **ret);
+    return rc;
+}
+
+NVML(nvmlEventSetFree, struct nvml_event_set *set) {
+    free(set);
+    return NVML_OK;
+}
+
+NVML(nvmlDeviceRegisterEvents, struct nvml_device *device, unsigned long long types, struct nvml_event_set *set) {
+    return register_events(__func__, device, types, set);
+}
+
+NVML(nvmlEventSetWait, struct nvml_event_set *set, struct nvml_event *ret, unsigned timeout_ms) {
+    return wait_event(__func__, set, ret, offsetof(struct nvml_event, gpu_instance));
+}
+
+NVML(nvmlDeviceGetNvLinkState, struct nvml_device *device, unsigned link, unsigned *ret) {
+    const json_t *other;
+    int rc = link_at(__func__, device, link, &other);
+
+    *ret = rc == NVML_OK && json_is_string(other);
+    return rc;
+}
+
 #ifndef FAKE_NVML_OLD
+
+NVML(nvmlDeviceGetNvLinkRemoteDeviceType, struct nvml_device *device, unsigned link, int *ret) {
+    const json_t *other;
+    int rc = link_at(__func__, device, link, &other);
+
+    *ret = rc == NVML_OK && strcmp(json_string_value(other), "switch") == 0 ? NVML_REMOTE_SWITCH : NVML_REMOTE_GPU;
+    return rc;
+}
+
+NVML(nvmlDeviceGetNvLinkRemotePciInfo_v2, struct nvml_device *device, unsigned link, struct nvml_pci *ret) {
+    const json_t *other;
+    int rc = link_at(__func__, device, link, &other);
+
+    if (rc == NVML_OK && sscanf(json_string_value(other), "%x:%x:%x", &ret->domain, &ret->bus, &ret->device) != 3)
+        rc = NVML_ERROR_UNKNOWN;
+    return rc;
+}
+
+NVML(nvmlEventSetWait_v2, struct nvml_event_set *set, struct nvml_event *ret, unsigned timeout_ms) {
+    return wait_event(__func__, set, ret, sizeof *ret);
+}
+
+NVML(nvmlDeviceGetCurrentClocksEventReasons, struct nvml_device *device, unsigned long long *ret) {
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    return rc == NVML_OK ? put_big(json_object_get(card, "clock_reasons"), ret) : rc;
+}
+
+NVML(nvmlDeviceGetRemappedRows, struct nvml_device *device, unsigned *corrected, unsigned *uncorrected,
+     unsigned *pending, unsigned *failed) {
+    const json_t *card, *rows;
+    int rc = enter_card(__func__, device, &card);
+
+    if (rc != NVML_OK)
+        return rc;
+    if (!(rows = json_object_get(card, "remapped_rows")))
+        return NVML_ERROR_NOT_SUPPORTED;
+    *corrected = (unsigned)json_integer_value(json_array_get(rows, 0));
+    *uncorrected = (unsigned)json_integer_value(json_array_get(rows, 1));
+    *pending = (unsigned)json_integer_value(json_array_get(rows, 2));
+    *failed = (unsigned)json_integer_value(json_array_get(rows, 3));
+    return NVML_OK;
+}
+
+NVML(nvmlDeviceGetFieldValues, struct nvml_device *device, int count, struct nvml_field *fields) {
+    const json_t *card;
+    int rc = enter_card(__func__, device, &card);
+
+    for (int i = 0; rc == NVML_OK && i < count; i++) {
+        const char *member = fields[i].id == NVML_FIELD_MEMORY_TEMPERATURE ? "memory_temperature"
+                             : fields[i].id == NVML_FIELD_RECOVERY_ACTION  ? "recovery_action"
+                                                                           : "";
+        fields[i].type = NVML_FIELD_IS_UNSIGNED;
+        fields[i].rc = put_number(json_object_get(card, member), &fields[i].value.natural);
+    }
+    return rc;
+}
 
 NVML(nvmlInit_v2, void) { return start(__func__); }
 
