@@ -94,6 +94,13 @@ static const struct cli_option gpu_list_options[] = {
     OPTIONS_END,
 };
 
+static const struct cli_option status_options[] = {
+    {"verbose", 'v', CLI_FLAG, NULL, NULL, "every figure of each GPU, its faults, and what reading them costs the node"},
+    OPTION_FORMAT,
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
 static const struct cli_option watch_options[] = {
     {"interval", 'i', CLI_TEXT, "SPAN", NULL, "between two looks (default 1s)"},
     {"count", 0, CLI_TEXT, "NUMBER", NULL, "end after so many looks (default: Ctrl-C ends it)"},
@@ -219,7 +226,7 @@ static const struct cli_verb verbs[] = {
         .min_args = 1,
         .max_args = 1,
         .summary = "show a node and each of its GPUs: figures, state, holder",
-        .options = show_options,
+        .options = status_options,
         .run = cmd_node_status,
     },
     {
@@ -238,6 +245,15 @@ static const struct cli_verb verbs[] = {
         .summary = "list what is wrong with the nodes and their GPUs; exit code 1 when something is",
         .options = show_options,
         .run = cmd_node_health,
+    },
+    {
+        .path = "node topo",
+        .positional = "NODE",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "show how a node's GPUs are joined: NVLink, PCIe, NUMA",
+        .options = show_options,
+        .run = cmd_node_topo,
     },
     {.path = "node summary",
      .summary = "count the cluster: nodes, tasks, GPUs of each model and how many are free",

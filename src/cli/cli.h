@@ -99,6 +99,7 @@ int cmd_audit(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_status(struct cli *cli);
 int cmd_node_health(struct cli *cli);
+int cmd_node_topo(struct cli *cli);
 int cmd_node_summary(struct cli *cli);
 int cmd_node_watch(struct cli *cli);
 int cmd_config_show(struct cli *cli);

@@ -85,7 +85,7 @@ static void gpu_row(struct table *table, const json_t *gpu) {
     cell_of_figure(table, gpu, "utilization_percent", "%");
     table_cell(table, state);
     table_colour(table, show_gpu_colour(state));
-    if (show_has(gpu, "idle_since_ms")) {
+    if (json_object_get(gpu, "holder") && show_has(gpu, "idle_since_ms")) {
         g_autofree char *idle = show_span(show_int(gpu, "idle_since_ms"), 0);
         table_cell(table, idle);
     } else {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/units.h"
 #include "cli/api.h"
@@ -10,6 +11,7 @@
 #include "cli/show.h"
 #include "cli/show_gpu.h"
 #include "cli/table.h"
+#include "model/xid.h"
 
 /* ---- node list ---- */
 
@@ -230,10 +232,15 @@ static char *health_text(const json_t *node, const char *ok_key, const char *tex
     return g_strdup(text ? text : when_ok);
 }
 
-static void print_node_facts(const json_t *node) {
+static struct table *table_of_facts(void) {
     static const struct table_column columns[] = {
         {"FACT", TABLE_LEFT, 0, false}, {"VALUE", TABLE_LEFT, 0, false}, {NULL, TABLE_LEFT, 0, false}};
-    struct table *table = table_new(columns, false);
+
+    return table_new(columns, false);
+}
+
+static void print_node_facts(const json_t *node) {
+    struct table *table = table_of_facts();
     g_autofree char *online = online_text(node), *gpus = gpu_text(node);
     g_autofree char *numa = numa_text(json_object_get(node, "numa")),
                     *tasks = tasks_text(json_object_get(node, "tasks"));
@@ -279,6 +286,91 @@ static void print_node(const json_t *node) {
     print_gpu_reasons(gpus);
 }
 
+/* ---- node status --verbose: every figure, and what reading them costs ---- */
+
+static void print_figures(const json_t *gpu) {
+    static const char *const passed_over[] = {"index", "name", "uuid", "free", "state_since_ms", "way_out"};
+    struct table *table = table_of_facts();
+    const char *key;
+    json_t *value;
+
+    printf("\nGPU %" PRId64 "\n", show_int(gpu, "index"));
+    json_object_foreach ((json_t *)(uintptr_t)gpu, key, value) {
+        g_autofree char *number = json_is_number(value) ? g_strdup_printf("%" PRId64, show_int(gpu, key)) : NULL;
+        bool is_passed_over = !number && !json_is_string(value);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(passed_over); i++)
+            is_passed_over |= strcmp(key, passed_over[i]) == 0;
+        if (!is_passed_over)
+            fact(table, key, number ? number : json_string_value(value));
+    }
+    table_print(table);
+    table_free(table);
+}
+
+static void print_xids(const json_t *gpus) {
+    const json_t *gpu, *xid;
+    size_t i, k;
+
+    json_array_foreach (gpus, i, gpu)
+        json_array_foreach (json_object_get(gpu, "xids"), k, xid) {
+            char when[CLOCK_TEXT_BYTES];
+            const struct xid_meaning *meaning = xid_meaning((int)show_int(xid, "code"));
+            printf("GPU %" PRId64 ": XID %" PRId64 ", %" PRId64 " times, last %s: %s (%s)\n", show_int(gpu, "index"),
+                   show_int(xid, "code"), show_int(xid, "count"), clock_utc_to_str(show_int(xid, "last_ms"), when),
+                   meaning->text, xid_class_to_str(meaning->class));
+        }
+}
+
+static void print_costs(const json_t *runner) {
+    static const struct table_column columns[] = {{"CALL", TABLE_LEFT, 48, false},
+                                                  {"TIMES", TABLE_RIGHT, 0, false},
+                                                  {"MEAN µs", TABLE_RIGHT, 0, false},
+                                                  {"LONGEST µs", TABLE_RIGHT, 0, false},
+                                                  {NULL, TABLE_LEFT, 0, false}};
+    const json_t *calls = json_object_get(runner, "gpu_calls"), *call;
+    g_autofree char *span = show_span(show_int(runner, "started_ms"), 0);
+    char resident[UNITS_TEXT_BYTES];
+    struct table *table;
+    size_t i;
+
+    printf("\nrunner pid %" PRId64 ", up %s, resident %s, a heartbeat every %" PRId64 " ms\n", show_int(runner, "pid"),
+           span, units_bytes_to_str(show_int(runner, "resident_bytes"), resident), show_int(runner, "heartbeat_ms"));
+    if (show_str(runner, "gpu_calls_error"))
+        printf("what the GPU library costs is not known: %s\n", show_str(runner, "gpu_calls_error"));
+    if (json_array_size(calls) == 0)
+        return;
+    table = table_new(columns, true);
+    json_array_foreach (calls, i, call) {
+        table_row(table);
+        table_cell(table, show_str(call, "function"));
+        table_cellf(table, "%" PRId64, show_int(call, "count"));
+        table_cellf(table, "%" PRId64, show_int(call, "total_us") / MAX(show_int(call, "count"), 1));
+        table_cellf(table, "%" PRId64, show_int(call, "max_us"));
+    }
+    table_print(table);
+    table_free(table);
+}
+
+static void print_verbose(struct cli *cli, const char *path, const json_t *node) {
+    g_autofree char *runner_path = g_strconcat(path, "/runner", NULL);
+    struct cli_api *api = cli_api_new(cli->host_url);
+    g_autoptr(GError) error = NULL;
+    json_t *runner = cli_api_get(api, runner_path, &error);
+    const json_t *gpu;
+    size_t i;
+
+    cli_api_free(api);
+    json_array_foreach (json_object_get(node, "gpus"), i, gpu)
+        print_figures(gpu);
+    print_xids(json_object_get(node, "gpus"));
+    if (runner)
+        print_costs(runner);
+    else
+        cli_note("%s", error->message);
+    json_decref(runner);
+}
+
 int cmd_node_status(struct cli *cli) {
     g_autofree char *name = g_uri_escape_string(cli->args[0], NULL, FALSE);
     g_autofree char *path = g_strconcat("/nodes/", name, NULL);
@@ -290,6 +382,8 @@ int cmd_node_status(struct cli *cli) {
         cli_print_json(answer);
     else if (answer)
         print_node(json_is_object(inner) ? inner : answer);
+    if (answer && cli_flag(cli, "verbose") && !cli_wants_json(cli))
+        print_verbose(cli, path, json_is_object(inner) ? inner : answer);
     json_decref(answer);
     return exit_code;
 }

@@ -89,3 +89,72 @@ const struct gpu *api_path_gpu(const struct host *host, const struct http_exchan
         kr_fail(error, NOT_FOUND, "node %s has no GPU %d", name, (int)index);
     return gpu;
 }
+
+/* ---- who is on it: the node looks afresh ---- */
+
+struct who_call {
+    struct host *host;
+    struct http_exchange *x;
+    char *node;
+    int index;
+};
+
+/* What is known here of the tasks that the node names by number. */
+static void name_tasks(const struct host *host, json_t *processes) {
+    json_t *process;
+    size_t i;
+
+    json_array_foreach (processes, i, process) {
+        uint32_t id = (uint32_t)json_integer_value(json_object_get(process, "task_id"));
+        const struct task *task = id ? controller_task(host->controller, id) : NULL;
+
+        if (task && task->spec->owner)
+            json_object_set_new(process, "owner", json_string(task->spec->owner));
+        if (task)
+            json_object_set_new(process, "name",
+                                json_string(task->spec->name ? task->spec->name : task->spec->argv[0]));
+    }
+}
+
+static json_t *shown_gpu(const struct host *host, const char *name, int index) {
+    const struct cluster_node *node = cluster_find(controller_cluster(host->controller), name);
+    json_t *gpus = node ? api_gpus_shown(host, node) : json_array(), *gpu, *found = NULL;
+    size_t i;
+
+    json_array_foreach (gpus, i, gpu)
+        if (json_integer_value(json_object_get(gpu, "index")) == index)
+            found = json_incref(gpu);
+    json_decref(gpus);
+    return found;
+}
+
+static void on_processes(void *user, const json_t *body, const GError *error) {
+    struct who_call *call = user;
+    json_t *answer = body ? json_deep_copy(body) : NULL;
+    json_t *gpu = body ? shown_gpu(call->host, call->node, call->index) : NULL;
+
+    if (error) {
+        http_reply_error(call->x, error, NULL);
+    } else {
+        name_tasks(call->host, json_object_get(answer, "processes"));
+        json_object_set_new(answer, "gpu", gpu ? gpu : json_object());
+        http_reply_json(call->x, 200, answer);
+    }
+    g_free(call->node);
+    g_free(call);
+}
+
+void api_gpu_processes(struct http_exchange *x, void *app) {
+    struct host *host = app;
+    g_autoptr(GError) error = NULL;
+    const struct gpu *gpu = api_path_gpu(host, x, &error);
+    struct who_call *call;
+
+    if (!gpu) {
+        http_reply_error(x, error, NULL);
+        return;
+    }
+    call = g_new0(struct who_call, 1);
+    *call = (struct who_call){.host = host, .x = x, .node = g_strdup(http_path_param(x, 0)), .index = gpu->index};
+    node_query(host, call->node, "processes", json_pack("{s:s}", "uuid", gpu->uuid), on_processes, call);
+}

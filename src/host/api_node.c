@@ -86,3 +86,7 @@ void api_node_get(struct http_exchange *x, void *app) {
 void api_node_runner(struct http_exchange *x, void *app) {
     node_query_reply(app, x, http_path_param(x, 0), "runner", NULL);
 }
+
+void api_node_topology(struct http_exchange *x, void *app) {
+    node_query_reply(app, x, http_path_param(x, 0), "topology", NULL);
+}

@@ -71,10 +71,12 @@ bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GEr
 /* ---- api_node.c ---- */
 void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
+void api_node_topology(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 
 /* ---- api_gpu.c ---- */
 void api_gpu_list(struct http_exchange *x, void *app);
+void api_gpu_processes(struct http_exchange *x, void *app);
 /* A node's cards as they are shown to people. New reference. */
 json_t *api_gpus_shown(const struct host *host, const struct cluster_node *node);
 /* The card that the path names, NODE and INDEX. Borrowed; NULL with KR_ERROR_NOT_FOUND or _BAD_REQUEST. */

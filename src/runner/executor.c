@@ -456,6 +456,17 @@ bool executor_has_output_coming(const struct executor *x, uint32_t task_id) {
     return ex && !ex->is_output_done && ex->phase < EXEC_SAVING;
 }
 
+const struct lease *executor_lease_of(const struct executor *x, const char *container) {
+    GHashTableIter iter;
+    const struct execution *ex;
+
+    g_hash_table_iter_init(&iter, x->executions);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex))
+        if (g_strcmp0(ex->file.container, container) == 0)
+            return &ex->file.lease;
+    return NULL;
+}
+
 int executor_count(const struct executor *x) { return (int)g_hash_table_size(x->executions); }
 
 bool executor_suspects_disk(const struct executor *x) { return x->is_disk_suspect; }

@@ -35,6 +35,8 @@ static void answer_error(struct node_query *query, const GError *error) {
 
 /* ---- the questions ---- */
 
+static void cancel_gpu_query(void *call) { gpu_query_cancel(call); }
+
 static int64_t resident_bytes(void) {
     g_autofree char *text = NULL;
     const char *second;
@@ -44,21 +46,80 @@ static int64_t resident_bytes(void) {
     return g_ascii_strtoll(second + 1, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
-/* The runner about itself: for `node status --verbose`. */
-static void ask_runner(struct node_query *query, const json_t *args) {
-    const struct runner *runner = query->runner;
+/* The GPU monitor's answer is on its way; a connection that is lost ends the question. */
+static void wait_for(struct node_query *query, struct gpu_query *call) {
+    query->call = call;
+    query->cancel = cancel_gpu_query;
+}
 
+static void on_costs(void *user, json_t *costs, const char *why) {
+    struct node_query *query = user;
+    const struct runner *runner = query->runner;
+    json_t *body = json_pack("{s:i,s:s,s:I,s:I,s:I}", "pid", (int)getpid(), "version", KR_VERSION, "started_ms",
+                             (json_int_t)runner->started_ms, "resident_bytes", (json_int_t)resident_bytes(),
+                             "heartbeat_ms", (json_int_t)runner->heartbeat_ms);
+
+    if (costs)
+        json_object_set(body, "gpu_calls", costs);
+    else
+        json_object_set_new(body, "gpu_calls_error", json_string(why));
+    answer(query, body);
+}
+
+/* The runner about itself, and what the calls of the GPU library cost: for `node status --verbose`. */
+static void ask_runner(struct node_query *query, const json_t *args) {
     (void)args;
-    answer(query, json_pack("{s:i,s:s,s:I,s:I,s:I}", "pid", (int)getpid(), "version", KR_VERSION, "started_ms",
-                            (json_int_t)runner->started_ms, "resident_bytes", (json_int_t)resident_bytes(),
-                            "heartbeat_ms", (json_int_t)runner->heartbeat_ms));
+    wait_for(query, gpu_monitor_costs(query->runner->monitor, on_costs, query));
+}
+
+/* Whose container a process is in: ours, by lease, or nobody's. */
+static void name_leases(const struct runner *runner, json_t *processes) {
+    json_t *process;
+    size_t i;
+
+    json_array_foreach (processes, i, process) {
+        const char *container = json_string_value(json_object_get(process, "container"));
+        const struct lease *lease = container ? executor_lease_of(runner->executor, container) : NULL;
+
+        if (lease)
+            json_object_set_new(process, "task_id", json_integer(lease->task_id));
+    }
+}
+
+static void on_processes(void *user, json_t *processes, const char *why) {
+    struct node_query *query = user;
+    json_t *body = json_pack("{s:o}", "processes", processes ? json_deep_copy(processes) : json_array());
+
+    if (why)
+        json_object_set_new(body, "incomplete", json_string(why));
+    name_leases(query->runner, json_object_get(body, "processes"));
+    answer(query, body);
+}
+
+static void ask_processes(struct node_query *query, const json_t *args) {
+    const char *uuid = json_string_value(json_object_get(args, "uuid"));
+    g_autoptr(GError) error = NULL;
+
+    if (uuid) {
+        wait_for(query, gpu_monitor_users(query->runner->monitor, uuid, on_processes, query));
+        return;
+    }
+    kr_fail(&error, BAD_REQUEST, "the question for processes names no GPU");
+    answer_error(query, error);
+}
+
+static void ask_topology(struct node_query *query, const json_t *args) {
+    (void)args;
+    answer(query, gpu_monitor_topology(query->runner->monitor));
 }
 
 static const struct {
     const char *what;
     void (*ask)(struct node_query *query, const json_t *args);
 } questions[] = {
+    {"processes", ask_processes},
     {"runner", ask_runner},
+    {"topology", ask_topology},
 };
 
 bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {

@@ -19,6 +19,7 @@ BUILD = Path(os.environ.get("KR_BUILD", HERE.parent.parent / "build-test"))
 EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
+         "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
          "config show", "host", "runner", "version", "completion", "help"]
 
 
@@ -452,6 +453,130 @@ def test_node_list():
         dict(row, name="node3", engine_ok=False, engine_text="connect: No such file"), dict(row, name="sim", gpus_simulated=True)]})
     golden("node_list", expect(cli("node", "list", host=host), 0).out)
     assert len(json.loads(expect(cli("node", "list", "--format=json", host=host), 0).out)["nodes"]) == 4
+    host.stop()
+
+
+def cluster_host(**more):
+    """A host with the node of a_node(), a second one that is silent, and their cards in one list."""
+    host = FakeHost()
+    node = a_node(**more)
+    silent = a_node(name="node2", online=False, gpus=[gpu(0, name="NVIDIA A100-SXM4-40GB", memory_total_bytes=40 * GIB)])
+    nodes = [{k: v for k, v in n.items() if k not in ("gpus", "numa")} for n in (node, silent)]
+    gpus = [dict(g, node=n["name"], online=n["online"]) for n in (node, silent) for g in n["gpus"]]
+    host.replies[("GET", "/nodes")] = (200, {"nodes": nodes})
+    host.replies[("GET", "/gpus")] = (200, {"gpus": gpus})
+    return host
+
+
+def test_gpu_list_shows_every_card_and_filters():
+    host = cluster_host()
+    out = expect(cli("gpu", "list", host=host), 0).out
+    golden("gpu_list", out)
+    assert max(len(line) for line in out.splitlines()) <= 100
+    lines = expect(cli("gpu", "list", "--free", host=host), 0).out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["mynode::1", "node2::0"], lines
+    assert len(expect(cli("gpu", "list", "--model", "a100", host=host), 0).out.splitlines()) == 2
+    assert len(expect(cli("gpu", "list", "-m", "60G", "-n", "mynode", host=host), 0).out.splitlines()) == 5
+    assert "none fits" in expect(cli("gpu", "list", "--model", "b200", host=host), 0).err
+    assert len(json.loads(expect(cli("gpu", "list", "-f", "json", "--model", "a100", host=host), 0).out)["gpus"]) == 1
+    for args in (["--memory", "much"], ["--idle", "5"], ["--idle", "0m"], ["--idle", "2w"]):
+        assert "kohakuriver: %s" % args[0] in expect(cli("gpu", "list", *args, host=host), 2).err
+    host.stop()
+
+
+def test_gpu_list_idle_names_holders_that_do_nothing():
+    host = FakeHost()
+    holder = {"kind": "task", "task_id": 7, "name": "notebook", "owner": "bob@b", "since_ms": now_ms() - 7530_000}
+    base = {"node": "n", "online": True, "free": False, "state": "in_use"}
+    host.replies[("GET", "/gpus")] = (200, {"gpus": [
+        gpu(0, **base, holder=holder, idle_since_ms=now_ms() - 3630_000), gpu(1, **base, holder=holder),
+        gpu(2, **base, holder=holder, idle_since_ms=now_ms() - 600_000),
+        dict(gpu(3, idle_since_ms=now_ms() - 9000_000), node="n", online=True)]})
+    lines = expect(cli("gpu", "list", "--idle", "30m", host=host), 0).out.splitlines()
+    assert len(lines) == 2 and "n::0" in lines[1] and "1h 0m" in lines[1] and "bob@b notebook" in lines[1], lines
+    host.stop()
+
+
+def test_gpu_who_names_lease_processes_and_strangers():
+    host = FakeHost()
+    host.replies[("GET", "/nodes/mynode/gpus/0/processes")] = (200, {
+        "gpu": gpu(0, state="in_use", free=False, state_reason="task 70 is running",
+                   holder={"kind": "task", "task_id": 70, "name": "train.py", "owner": "alice@a", "since_ms": now_ms() - 7530_000}),
+        "processes": [
+            {"pid": 4711, "user": "root", "command": "python3", "memory_bytes": 70 * GIB, "started_ms": now_ms() - 7530_000,
+             "container": "ab" * 32, "task_id": 70, "name": "train.py"},
+            {"pid": 4712, "user": "bob", "command": "evil\x1b[31m"},
+            {"pid": 4713, "user": "uid 1000", "command": "jupyter", "container": "cd" * 32}]})
+    golden("gpu_who", expect(cli("gpu", "who", "mynode::0", host=host), 0).out)
+    for bad in ("mynode", "mynode::0,1", "::", "my node::0"):
+        assert expect(cli("gpu", "who", bad, host=host), 2).err.startswith("kohakuriver: ")
+    host.replies[("GET", "/nodes/mynode/gpus/1/processes")] = (503, {"error": {
+        "code": "unavailable", "message": "node mynode is not connected, and only it knows"}})
+    assert "not connected" in expect(cli("gpu", "who", "mynode::1", host=host), 1).err
+    host.stop()
+
+
+def test_node_health_lists_what_is_wrong_and_exits_1():
+    host = cluster_host()
+    result = expect(cli("node", "health", host=host), 1)
+    golden("node_health", result.out)
+    assert max(len(line) for line in result.out.splitlines()) <= 100
+    assert "silent" not in expect(cli("node", "health", "mynode", host=host), 1).out
+    assert json.loads(expect(cli("node", "health", "-f", "json", host=host), 1).out)["findings"][0]["node"] == "mynode"
+    assert "there is no node" in expect(cli("node", "health", "nonesuch", host=host), 1).err
+    host.stop()
+    host = cluster_host(gpus=[gpu(0), gpu(1, free=False, state="in_use", health="ok")])
+    assert expect(cli("node", "health", "mynode", host=host), 0).out == "nothing is wrong with mynode\n"
+    host.stop()
+    host = cluster_host(gpus=[gpu(0, free=False, state="quarantined", health="suspect", health_reason="XID 63 at noon"),
+                              gpu(1, free=False, state="quarantined", health="ok", state_reason="cordoned by alice",
+                                  cordon={"kind": "cordon", "who": "alice", "reason": "", "since_ms": now_ms()})])
+    out = expect(cli("node", "health", "mynode", host=host), 1).out
+    assert "suspect: XID 63 at noon" in out and "cordoned by alice" in out, out
+    host.stop()
+
+
+def test_node_summary_counts():
+    host = cluster_host()
+    golden("node_summary", expect(cli("node", "summary", host=host), 0).out)
+    assert set(json.loads(expect(cli("node", "summary", "-f", "json", host=host), 0).out)) == {"nodes", "gpus"}
+    host.stop()
+
+
+def test_node_topo_is_a_matrix():
+    host = FakeHost()
+    gpus = [{"uuid": "GPU-%d" % i, "index": i, "numa_node": i // 2, "cpus": "0-31" if i < 2 else "32-63"} for i in range(3)]
+    host.replies[("GET", "/nodes/mynode/topology")] = (200, {"gpus": gpus, "links": [
+        {"a": "GPU-0", "b": "GPU-1", "kind": "NV12"}, {"a": "GPU-0", "b": "GPU-2", "kind": "SYS"}]})
+    golden("node_topo", expect(cli("node", "topo", "mynode", host=host), 0).out)
+    host.replies[("GET", "/nodes/mynode/topology")] = (200, {"gpus": [], "links": []})
+    assert expect(cli("node", "topo", "mynode", host=host), 0).out == "no GPUs\n"
+    host.stop()
+
+
+def test_node_watch_draws_and_ends():
+    host = FakeHost()
+    host.replies[("GET", "/nodes/mynode")] = (200, {"node": a_node()})
+    result = expect(cli("node", "watch", "mynode", "--count", "2", "--interval", "100ms", host=host), 0)
+    assert result.out.count("mynode  online") == 2 and "\x1b" not in result.out, result
+    assert "[##########]  98%" in result.out and "██" in result.out and "task 70" in result.out, result.out
+    for args in (["--interval", "1ms"], ["--interval", "x"], ["--count", "0"]):
+        assert args[0] in expect(cli("node", "watch", "mynode", *args, host=host), 2).err
+    expect(cli("node", "watch", "nonesuch", "--count", "1", host=host), 1)
+    host.stop()
+
+
+def test_node_status_verbose_tells_figures_faults_and_costs():
+    host = FakeHost()
+    host.replies[("GET", "/nodes/mynode")] = (200, a_node(gpus=[gpu(0, sm_clock_mhz=1980, ecc_uncorrected=2, xids=[
+        {"code": 48, "count": 2, "last_ms": 1764000000000}])]))
+    host.replies[("GET", "/nodes/mynode/runner")] = (200, {
+        "pid": 7, "version": "0.1.0", "started_ms": now_ms() - 7530_000, "resident_bytes": 5 << 20, "heartbeat_ms": 5000,
+        "gpu_calls": [{"function": "nvmlDeviceGetUtilizationRates", "count": 100, "total_us": 5000, "max_us": 900}]})
+    out = expect(cli("node", "status", "mynode", "--verbose", host=host), 0).out
+    for words in ("sm_clock_mhz", "1980", "GPU 0: XID 48, 2 times", "double bit ECC error (quarantine)", "runner pid 7",
+                  "nvmlDeviceGetUtilizationRates", "  50"):
+        assert words in out, out
     host.stop()
 
 

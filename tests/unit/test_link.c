@@ -267,7 +267,7 @@ static void test_join(struct fixture *f, gconstpointer data) {
     g_assert_cmpint(stat(f->credential_file, &status), ==, 0);
     g_assert_cmpint(status.st_mode & 0777, ==, 0600);
     g_assert_cmpstr(link_cluster_id(f->link), ==, "c9");
-    g_assert_nonnull(strstr(f->hello, "\"protocol\":1"));
+    g_assert_nonnull(strstr(f->hello, "\"protocol\":2"));
     g_assert_nonnull(strstr(f->hello, "\"node\":{\"name\":\"n1\"},\"tasks\":[]"));
 }
 
