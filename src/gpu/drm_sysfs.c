@@ -54,8 +54,8 @@ static const struct drm_figure intel_figures[] = {
 };
 
 /* AMD's processors with graphics have mem_info_vram_total too, for a part of the machine's memory, but no power cap. */
-static const struct drm_vendor amd = {"AMD", amd_figures, G_N_ELEMENTS(amd_figures), "unique_id", {"hwmon/power1_cap"},
-                                      NULL};
+static const struct drm_vendor amd = {"AMD",       amd_figures,          G_N_ELEMENTS(amd_figures),
+                                      "unique_id", {"hwmon/power1_cap"}, NULL};
 static const struct drm_vendor intel = {"Intel",
                                         intel_figures,
                                         G_N_ELEMENTS(intel_figures),
@@ -64,7 +64,7 @@ static const struct drm_vendor intel = {"Intel",
                                         "hwmon/energy1_input"};
 
 struct drm_card {
-    char *folder, *hwmon, *drm; /* owned; the last two NULL when there is none */
+    char *folder, *hwmon, *drm;      /* owned; the last two NULL when there is none */
     int64_t energy_uj, energy_at_us; /* of the last look; 0: none */
 };
 
@@ -224,8 +224,9 @@ static void drm_sample(struct gpu_backend *self, const struct gpu_pci_card *pci,
     set_identity(self, card, pci, gpu);
     gpu->condition = GPU_CONDITION_UNKNOWN;
     if (!is_discrete(self, card))
-        gpu->reason = g_strdup_printf("%s graphics of a processor or chipset%s, without memory of its own: not handed out",
-                                      vendor->name, pci->is_boot_vga ? " and the console" : "");
+        gpu->reason = g_strdup_printf(
+            "%s graphics of a processor or chipset%s, without memory of its own: not handed out", vendor->name,
+            pci->is_boot_vga ? " and the console" : "");
     else
         gpu->reason = g_strdup_printf("cards of %s are watched and cannot be granted yet", vendor->name);
     for (size_t i = 0; i < vendor->n_figures; i++)
@@ -262,11 +263,10 @@ static size_t drm_nodes(struct gpu_backend *self, const struct gpu_pci_card *pci
     return n;
 }
 
-#define DRM_BACKEND(vendor_id, ...)                                                                      \
+#define DRM_BACKEND(vendor_id, ...)                                                                     \
     .pci_vendor = (vendor_id), .kernel_drivers = {__VA_ARGS__}, .close = drm_close, .probe = drm_probe, \
     .sample = drm_sample, .processes = drm_processes, .nodes = drm_nodes
 
-const struct gpu_backend_ops amd_backend_ops = {
-    .name = "amd", .open = amd_open, DRM_BACKEND(PCI_VENDOR_AMD, "amdgpu")};
+const struct gpu_backend_ops amd_backend_ops = {.name = "amd", .open = amd_open, DRM_BACKEND(PCI_VENDOR_AMD, "amdgpu")};
 const struct gpu_backend_ops intel_backend_ops = {
     .name = "intel", .open = intel_open, DRM_BACKEND(PCI_VENDOR_INTEL, "xe", "i915")};

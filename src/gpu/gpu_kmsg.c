@@ -11,7 +11,7 @@ enum { RECORD_MAX_BYTES = 8192, READS_MAX = 2000 };
 
 struct gpu_kmsg {
     char *path;
-    int fd; /* -1: not open */
+    int fd;        /* -1: not open */
     GString *rest; /* a record that is not complete: only a stand-in for the log gives parts of records */
 };
 

@@ -5,10 +5,12 @@
 
 #include "base/clock.h"
 #include "gpu/gpu_kmsg.h"
+#include "gpu/xid_balance.h"
 
 /* What is remembered of a card between looks. */
 struct memory {
-    struct gpu *kept; /* figures last read, UUID, and XIDs from the kernel's log that are not told yet */
+    struct gpu *kept; /* figures last read, and the UUID */
+    struct xid_balance xids;
     int64_t slow_at_ms, rare_at_ms; /* monotonic: when these tiers were last read; 0: never */
 };
 
@@ -107,7 +109,7 @@ static const struct gpu_pci_card *card_at(struct gpu_looker *looker, struct pci_
     return NULL;
 }
 
-/* What NVML tells too is told by NVML alone. */
+/* What was logged before somebody listened to NVML's events cannot be told by them. */
 static void on_logged_xid(void *data, const struct gpu_kmsg_xid *xid) {
     struct gpu_looker *looker = data;
     const struct gpu_pci_card *card = card_at(looker, xid->at);
@@ -115,17 +117,21 @@ static void on_logged_xid(void *data, const struct gpu_kmsg_xid *xid) {
     int64_t at_ms = clock_wall_ms() - (g_get_monotonic_time() - xid->at_us) / 1000;
 
     looker->xids_at_us = MAX(looker->xids_at_us, xid->at_us);
-    if (card && xid->at_us > looker->xids_after_us && (since_us == 0 || xid->at_us < since_us))
-        gpu_note_xid(memory_of(looker, card->address)->kept, xid->code, 1, at_ms);
+    if (card && xid->at_us > looker->xids_after_us)
+        xid_balance_logged(&memory_of(looker, card->address)->xids, xid->code, at_ms,
+                           since_us && xid->at_us >= since_us ? clock_mono_ms() : -XID_BALANCE_MS);
 }
 
-/* Oldest first, so that the newest ends up in front. */
-static void tell_logged_xids(struct memory *memory, struct gpu *gpu) {
-    struct gpu *kept = memory->kept;
+/* Until when the log is done with; while an XID waits for its event, the next worker would have to read it again. */
+static int64_t log_is_done_us(struct gpu_looker *looker) {
+    GHashTableIter iter;
+    void *memory;
 
-    for (size_t i = kept->n_xids; i-- > 0;)
-        gpu_note_xid(gpu, kept->xids[i].code, kept->xids[i].count, kept->xids[i].last_ms);
-    kept->n_xids = 0;
+    g_hash_table_iter_init(&iter, looker->memories);
+    while (g_hash_table_iter_next(&iter, NULL, &memory))
+        if (xid_balance_is_open(&((struct memory *)memory)->xids))
+            return 0;
+    return looker->xids_at_us;
 }
 
 /* ---- one card ---- */
@@ -208,6 +214,7 @@ static void look_at(struct gpu_looker *looker, struct gpu_look *look, const stru
         say_at(look->pci.address);
         gpu_backends[look->backend]->sample(looker->backends[look->backend].self, &look->pci, tiers, look->gpu);
         merge(memory, tiers, look->gpu);
+        xid_balance_told(&memory->xids, look->gpu, clock_mono_ms());
         look->is_answering = look->gpu->condition != GPU_CONDITION_FAULT && look->gpu->uuid[0];
         if (!look->is_answering)
             forget_figures(memory);
@@ -215,7 +222,8 @@ static void look_at(struct gpu_looker *looker, struct gpu_look *look, const stru
     name_absence(looker, look, say_at);
     if (!look->gpu->uuid[0])
         g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
-    tell_logged_xids(memory, look->gpu);
+    xid_balance_settle(&memory->xids, look->is_answering && hears_since_us(looker, &look->pci) > 0, clock_mono_ms(),
+                       look->gpu);
 }
 
 static void leave_out(struct gpu_looker *looker, struct gpu_look *look) {
@@ -225,7 +233,7 @@ static void leave_out(struct gpu_looker *looker, struct gpu_look *look) {
     look->gpu->reason = g_strdup("the driver did not answer for it in time; it is left alone for a while");
     g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
     forget_figures(memory);
-    tell_logged_xids(memory, look->gpu);
+    xid_balance_settle(&memory->xids, false, clock_mono_ms(), look->gpu);
 }
 
 /* ---- who uses it ---- */
@@ -385,7 +393,7 @@ struct gpu_looks *gpu_looker_look(struct gpu_looker *looker, const struct gpu_qu
         look_for_users(looker, looks->list, say_at);
     if (!looks->text)
         looks->text = g_strdup("no GPU on this node");
-    looks->xids_at_us = looker->xids_at_us;
+    looks->xids_at_us = log_is_done_us(looker);
     return looks;
 }
 

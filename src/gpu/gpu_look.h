@@ -20,9 +20,9 @@ struct gpu_question {
 struct gpu_look {
     struct gpu_pci_card pci;
     struct gpu *gpu;
-    GArray *users; /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
-    bool is_answering; /* its library answered for it: its users can be asked for */
-    char *error;   /* why users are not complete */
+    GArray *users;         /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
+    bool is_answering;     /* its library answered for it: its users can be asked for */
+    char *error;           /* why users are not complete */
     struct gpu_site *site; /* NULL: not asked */
     size_t backend;        /* its place in gpu_backends[] */
     dev_t nodes[GPU_MAX_NODES];
@@ -34,7 +34,7 @@ struct gpu_looks {
     char *text;      /* versions of the libraries, or what is wrong with them */
     char *driver;    /* version; NULL: not known */
     bool is_simulated;
-    int64_t xids_at_us; /* the newest XID in the kernel's log; 0: none */
+    int64_t xids_at_us; /* the newest XID in the kernel's log, when all until there are told; 0: none */
 };
 
 struct gpu_looker;

@@ -11,10 +11,10 @@ struct holders {
     char *text;          /* owned; who was on it by the newest list that counts; NULL: nobody */
     int64_t lease_began; /* monotonic; when set_leased last changed: lists asked for earlier do not count */
     bool is_leased;
-    bool is_listed;   /* a list that counts has come, and was complete */
-    int rest_samples; /* in a row that found it unused */
-    int bad_xids;     /* that came, worse than an application's own… */
-    int bad_code;     /* …the newest of them… */
+    bool is_listed;    /* a list that counts has come, and was complete */
+    int rest_samples;  /* in a row that found it unused */
+    int bad_xids;      /* that came, worse than an application's own… */
+    int bad_code;      /* …the newest of them… */
     int rest_bad_xids; /* …how many there were when rest_samples began… */
     int look_bad_xids; /* …and at the last check */
     int64_t looked_ms; /* monotonic: the last check; 0: none */

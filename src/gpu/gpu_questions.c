@@ -177,7 +177,7 @@ static char *no_users_why(const struct gpu_report *report, const struct gpu_repo
     if (!card)
         return g_strdup_printf("no card answers to this UUID (%s)", report->text);
     if (card->users_error || !card->users)
-        return g_strdup(card->users_error      ? card->users_error
+        return g_strdup(card->users_error   ? card->users_error
                         : card->gpu->reason ? card->gpu->reason
                                             : "its processes were not listed");
     return NULL;
@@ -204,7 +204,9 @@ static void on_costs(void *user, const json_t *answer, const char *why) {
     json_t *costs = json_object_get(answer, "costs");
 
     finish_query(user, json_is_array(costs) ? json_incref(costs) : NULL,
-                 json_is_array(costs) ? NULL : answer ? "the GPU worker told no costs" : why);
+                 json_is_array(costs) ? NULL
+                 : answer             ? "the GPU worker told no costs"
+                                      : why);
 }
 
 static struct gpu_query *query_new(struct gpu_monitor *monitor, const char *uuid, gpu_query_cb *on_done, void *user) {

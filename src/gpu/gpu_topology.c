@@ -204,8 +204,8 @@ json_t *gpu_topology_to_json(const GPtrArray *sites) {
             const struct gpu_site *b = sites->pdata[k];
             char kind[GPU_LINK_KIND_BYTES];
             if (b->uuid[0])
-                json_array_append_new(links, json_pack("{s:s,s:s,s:s}", "a", a->uuid, "b", b->uuid, "kind",
-                                                       gpu_link_kind(a, b, kind)));
+                json_array_append_new(
+                    links, json_pack("{s:s,s:s,s:s}", "a", a->uuid, "b", b->uuid, "kind", gpu_link_kind(a, b, kind)));
         }
     }
     return json_pack("{s:o,s:o}", "gpus", gpus, "links", links);

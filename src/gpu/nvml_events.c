@@ -6,8 +6,8 @@
 
 enum { DRAIN_MAX = 256 }; /* events of one look; a storm goes on in the next one */
 
-static const unsigned long long wanted =
-    NVML_EVENT_XID | NVML_EVENT_CLOCK | NVML_EVENT_MIG_CHANGE | NVML_EVENT_RECOVERY_ACTION;
+static const unsigned long long wanted = NVML_EVENT_XID | NVML_EVENT_CLOCK | NVML_EVENT_MIG_CHANGE |
+                                         NVML_EVENT_RECOVERY_ACTION;
 
 /* An old library registers all or nothing: only what it says that it supports is asked for. */
 static void subscribe(struct gpu_backend *self, struct nvml_card *card, struct gpu *gpu) {

@@ -9,7 +9,7 @@ struct nvml_card { /* what stays while the handle is open */
     struct nvml_device *device;
     char uuid[NVML_TEXT_BYTES];
     char name[NVML_TEXT_BYTES];
-    int minor; /* -1: not to be had */
+    int minor;                     /* -1: not to be had */
     struct nvml_event_set *events; /* of this card alone, so that an error of the wait is its error; NULL: none */
     int64_t hears_since_us;        /* monotonic: when its XIDs were registered for; 0: they are not */
     bool has_asked_events;         /* whether that was tried */

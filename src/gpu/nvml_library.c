@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <string.h>
 
-
 static const struct nvml_symbol {
     const char *names[3];
     bool required;

@@ -15,6 +15,10 @@ import sys
 from pathlib import Path
 
 VENDOR_NVIDIA = "0x10de"
+VENDORS = {"nvidia": VENDOR_NVIDIA, "amd": "0x1002", "intel": "0x8086"}
+DRIVERS = {"nvidia": "nvidia", "amd": "amdgpu", "intel": "xe"}
+BRIDGE = {"vendor": "0x1000", "class": "0x060400", "driver": "pcieport"}
+CONFIGS = {"ones": b"\xff" * 64, "7f": b"\0" * 14 + b"\x7f" + b"\0" * 49}
 REAL_NODES = Path("/sys/devices/system/node")
 # Neighbours that are no GPUs, as any machine has them: a NIC, and an NVIDIA bridge.
 OTHER_DEVICES = [
@@ -39,7 +43,7 @@ def link_driver(root, device, driver):
         link.unlink(missing_ok=True)
         return
     (root / "sys/bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
-    target = "../../drivers/" + driver
+    target = os.path.relpath(root / "sys/bus/pci/drivers" / driver, device.resolve())
     if link.is_symlink() and os.readlink(link) == target:
         return
     part = device / "driver.part"
@@ -48,13 +52,50 @@ def link_driver(root, device, driver):
     part.rename(link)
 
 
+def remove_device(root, name):
+    entry = root / "sys/bus/pci/devices" / name
+    folder = entry.resolve()
+    (folder / "vendor").unlink(missing_ok=True)
+    if entry.is_symlink():
+        entry.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def place_device(root, spec):
+    """The device's folder: in the tree of bridges and linked from the bus when the scenario says where, else on the bus."""
+    entry = root / "sys/bus/pci/devices" / spec["pci"]
+    if not spec.get("path"):
+        if entry.is_symlink():
+            remove_device(root, spec["pci"])
+        return entry
+    folder = root.joinpath("sys/devices", *spec["path"], spec["pci"])
+    if entry.exists() and entry.resolve() != folder.resolve():
+        remove_device(root, spec["pci"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if not entry.is_symlink():
+        entry.symlink_to(os.path.relpath(folder, entry.parent))
+    return folder
+
+
 def build_device(root, spec):
-    device = root / "sys/bus/pci/devices" / spec["pci"]
+    device = place_device(root, spec)
     write(device / "class", spec["class"] + "\n")
     write(device / "device", spec.get("device", "0x2330") + "\n")
     write(device / "numa_node", "%d\n" % spec.get("numa_node", -1))
+    if "cpus" in spec:
+        write(device / "local_cpulist", spec["cpus"] + "\n")
+    for name, text in spec.get("sysfs", {}).items():
+        write(device / name, text + "\n")
+    (device / "config").unlink(missing_ok=True)
+    if "config" in spec:
+        (device / "config").write_bytes(CONFIGS[spec["config"]])
     link_driver(root, device, spec["driver"])
     write(device / "vendor", spec["vendor"] + "\n")  # last: a device without it is not taken for a card
+
+
+def bridges_of(card):
+    path = card.get("path", [])
+    return [dict(BRIDGE, pci=name, path=path[:i]) for i, name in enumerate(path) if i > 0]
 
 
 def devices_of(scenario):
@@ -62,8 +103,10 @@ def devices_of(scenario):
         state = card.get("state", "ok")
         if state == "gone":
             continue
-        driver = "vfio-pci" if state == "vfio" else card.get("driver", "nvidia")
-        yield dict(card, vendor=VENDOR_NVIDIA, driver=driver, **{"class": card.get("class", "0x030200")})
+        vendor = card.get("vendor", "nvidia")
+        driver = "vfio-pci" if state == "vfio" else card.get("driver", DRIVERS[vendor])
+        yield from bridges_of(card)
+        yield dict(card, vendor=VENDORS[vendor], driver=driver, **{"class": card.get("class", "0x030200")})
     yield from OTHER_DEVICES
 
 
@@ -72,8 +115,7 @@ def build_pci(scenario, root):
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {spec["pci"]: spec for spec in devices_of(scenario)}
     for old in set(os.listdir(folder)) - set(wanted):
-        (folder / old / "vendor").unlink(missing_ok=True)
-        shutil.rmtree(folder / old)
+        remove_device(root, old)
     for spec in wanted.values():
         build_device(root, spec)
 
@@ -148,7 +190,8 @@ def write_cdi(scenario_path, path):
     def node(name, minor):
         return {"path": "/dev/" + name, "type": "c", "major": 195, "minor": minor, "permissions": "rw"}
 
-    cards = [c for c in json.loads(Path(scenario_path).read_text())["gpus"] if c.get("state", "ok") == "ok"]
+    cards = [c for c in json.loads(Path(scenario_path).read_text())["gpus"]
+             if c.get("state", "ok") == "ok" and c.get("vendor", "nvidia") == "nvidia"]
     spec = {
         "cdiVersion": "0.5.0",
         "kind": "nvidia.com/gpu",

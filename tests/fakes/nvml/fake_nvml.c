@@ -285,7 +285,7 @@ static int register_events(const char *function, struct nvml_device *device, uns
         return rc;
     if (types & ~(unsigned long long)(NVML_EVENT_XID | NVML_EVENT_CLOCK | NVML_EVENT_RECOVERY_ACTION))
         return NVML_ERROR_NOT_SUPPORTED;
-    while (!json_is_true(json_object_get(card, "xids_again")) && (xid = next_xid(card, device->told_seq)))
+    while ((xid = next_xid(card, device->told_seq)))
         device->told_seq = json_integer_value(json_object_get(xid, "seq")); /* events before are nobody's */
     set->device = device;
     return NVML_OK;
