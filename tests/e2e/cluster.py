@@ -168,20 +168,22 @@ class Node:
 
     def start(self, wait=True, **environment):
         self.daemon.command = self.command()
+        self.since_ms = time.time() * 1000
         self.daemon.start(**environment)
         if wait:
             self.wait_online()
         return self
 
     def wait_online(self):
-        wait_until(lambda: "%s is online; its log: %s" % (self.name, self.daemon.tail()), self.is_online, 20)
+        wait_until(lambda: "%s is online; its log: %s" % (self.name, self.daemon.tail()), self.is_online, 40)
         self.wait_settled()
 
     def is_online(self):
+        """The host has heard the process that runs now: one that was killed counts as online for a while."""
         if not self.daemon.is_running():
             raise AssertionError("runner %s ended: %s" % (self.name, self.daemon.tail()))
         status = self.status()
-        return bool(status and status["online"])
+        return bool(status and status["online"] and status["last_seen_ms"] >= self.since_ms)
 
     def status(self):
         """GET /nodes/NAME, None while the host does not know it."""
@@ -203,7 +205,7 @@ class Node:
                 return
             time.sleep(0.05)
 
-    def wait_free(self, *indices, timeout=15):
+    def wait_free(self, *indices, timeout=30):
         wait_until(lambda: "GPUs %s of %s are free: %r" % (indices, self.name, self.status()),
                    lambda: set(indices) <= set(self.free_gpus()), timeout)
 
@@ -255,9 +257,13 @@ class Cluster:
         path.write_text(json.dumps(data))
         return path
 
-    def start_host(self, **environment):
+    def start_host(self, wait_nodes=True, **environment):
+        """Returns when it answers and has heard every runner that runs: until then it refuses what is for their nodes."""
         self.host.start(**environment)
-        wait_until(lambda: "the host answers; its log: " + self.host.tail(), self.host_answers, 15)
+        wait_until(lambda: "the host answers; its log: " + self.host.tail(), self.host_answers, 30)
+        for node in self.nodes.values():
+            if wait_nodes and node.daemon.is_running():
+                node.wait_online()
 
     def host_answers(self):
         if not self.host.is_running():
@@ -335,11 +341,11 @@ class Cluster:
     def tasks(self):
         return self.api("GET", "/tasks?limit=1000")[1]["tasks"]
 
-    def wait_state(self, task_id, *states, timeout=20):
+    def wait_state(self, task_id, *states, timeout=40):
         return wait_until(lambda: "task %d is %s: %r" % (task_id, " or ".join(states), self.task(task_id)),
                           lambda: (t := self.task(task_id))["state"] in states and t, timeout)
 
-    def wait_released(self, task_id, timeout=20):
+    def wait_released(self, task_id, timeout=40):
         return wait_until(lambda: "task %d is over and released: %r" % (task_id, self.task(task_id)),
                           lambda: not (t := self.task(task_id))["holds_lease"] and t, timeout)
 

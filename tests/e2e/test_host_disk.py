@@ -27,7 +27,6 @@ def test_a_full_disk_on_the_host_refuses_and_corrupts_nothing():
             c.host.kill()  # with the disk still full
             (disk / "filler").unlink()
             c.start_host()
-            c["node2"].wait_online()
             assert c.task(known)["state"] == "running" and c["node2"].gpu(0)["holder"]["task_id"] == known
             c.kill_everything()
             assert c.run("node2::1", "echo", "well again").out == "well again\n"

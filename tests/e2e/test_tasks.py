@@ -139,7 +139,7 @@ def test_kill_asks_first_and_then_forces():
 # ---- looking ----
 
 def test_logs_follow_live_and_end_with_the_task():
-    task_id = c.submit("mynode", "sh", "-c", "for i in 1 2 3; do echo line $i; sleep 0.7; done")
+    task_id = c.submit("mynode", "sh", "-c", "for i in 1 2 3; do echo line $i; sleep 1.2; done")
     process = c.popen("task", "logs", "-f", str(task_id))
     times = []
     for i in (1, 2, 3):

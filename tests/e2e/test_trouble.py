@@ -47,11 +47,14 @@ def test_L27_a_silent_node_is_offline_its_task_lost_and_its_gpu_stays_held():
 
 def test_a_task_that_ends_while_its_node_is_silent_keeps_its_exit_code():
     node = c["node2"]
-    task_id = c.submit("node2::0", "sh", "-c", "sleep 1; echo done; exit 9")
+    task_id = c.submit("node2::0", "sh", "-c", "sleep 3; echo done; exit 9")
     c.wait_state(task_id, "running")
     node.daemon.freeze()
-    wait_until("the task is lost", lambda: c.task(task_id)["state"] == "lost", OFFLINE_MS / 1000 + 25)
-    node.daemon.thaw()
+    try:
+        wait_until("the task is lost", lambda: c.task(task_id)["state"] == "lost", OFFLINE_MS / 1000 + 25)
+        wait_until("it has ended there", lambda: not c.engine.container_of(task_id)["State"]["Running"])
+    finally:
+        node.daemon.thaw()
     task = c.wait_released(task_id)
     assert task["state"] == "failed" and task["exit_code"] == 9, task
     assert c.cli("task", "logs", str(task_id), code=0).out == "done\n"

@@ -27,7 +27,7 @@ def note(text):
         print("# " + line, flush=True)
 
 
-def wait_until(what, check, timeout_s=15.0, interval_s=0.05):
+def wait_until(what, check, timeout_s=30.0, interval_s=0.05):
     """Returns check()'s first true value; fails with `what` (text or callable) after timeout_s."""
     end = time.monotonic() + timeout_s
     while True:
