@@ -137,6 +137,7 @@ class Node:
             "host-url": cluster.url, "node-name": name, "state-dir": self.state_dir,
             "join-token-file": cluster.token_file, "docker-socket": engine.socket if engine else "/nonexistent/docker.sock",
             "default-image": IMAGE, "nvml-library": NVML, "sysfs-root": self.root, "gpu-interval-ms": 200,
+            "gpu-slow-interval-ms": 400, "gpu-health-interval-ms": 400,
             "stop-grace-ms": 1500, "drain-timeout-ms": 4000,
         }
         self.options.update({k.replace("_", "-"): v for k, v in options.items()})
