@@ -111,7 +111,9 @@ void controller_restore_node(struct controller *c, struct node_info *info) { clu
 void controller_restore_mark(struct controller *c, struct mark *mark) { pool_set_mark(&c->pool, mark); }
 void controller_restore_pardon(struct controller *c, struct pardon *pardon) { pool_set_pardon(&c->pool, pardon); }
 
-const char *controller_label(const struct task_spec *spec) { return spec->name ? spec->name : spec->argv[0]; }
+const char *controller_label(const struct task_spec *spec) {
+    return spec->name ? spec->name : spec->vm ? spec->vm->hostname : spec->argv[0];
+}
 
 bool controller_restore_task(struct controller *c, struct task *task) {
     struct live_task *live;

@@ -46,6 +46,8 @@ struct engine_facts {
 };
 void engine_facts_clear(struct engine_facts *facts);
 
+struct vm_spec;
+
 struct engine_mount {
     const char *source, *target;
     bool read_only;
@@ -72,6 +74,9 @@ struct engine_config {
     int64_t shm_bytes;                     /* 0: the engine's default */
     int64_t memlock;                       /* bytes or enum engine_memlock */
     int64_t log_max_bytes;                 /* of the engine's own copy of the output, 0: no limit */
+    /* of engines that run machines; argv, env and mounts mean nothing there */
+    const struct vm_spec *vm; /* NULL: a container is asked for */
+    char *const *gpu_pci;     /* where the cards of gpu_uuids sit, in that order */
 };
 
 enum engine_state {

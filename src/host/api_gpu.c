@@ -111,8 +111,7 @@ static void name_tasks(const struct host *host, json_t *processes) {
         if (task && task->spec->owner)
             json_object_set_new(process, "owner", json_string(task->spec->owner));
         if (task)
-            json_object_set_new(process, "name",
-                                json_string(task->spec->name ? task->spec->name : task->spec->argv[0]));
+            json_object_set_new(process, "name", json_string(api_task_label(task)));
     }
 }
 

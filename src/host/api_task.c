@@ -24,6 +24,12 @@ struct waiter {
     uint32_t task_id;
 };
 
+const char *api_task_label(const struct task *task) {
+    const struct task_spec *spec = task->spec;
+
+    return spec->name ? spec->name : spec->vm ? spec->vm->hostname : spec->argv[0];
+}
+
 json_t *api_task_shown(const struct host *host, const struct task *task) {
     return task_to_json(task, controller_shown_state(host->controller, task, host_now()));
 }

@@ -60,6 +60,8 @@ void api_task_events(struct http_exchange *x, void *app);
 void api_task_kill(struct http_exchange *x, void *app);
 void api_task_pause(struct http_exchange *x, void *app);
 void api_task_resume(struct http_exchange *x, void *app);
+/* Its name, or its command. Borrowed. */
+const char *api_task_label(const struct task *task);
 /* A task as it is shown to people. New reference. */
 json_t *api_task_shown(const struct host *host, const struct task *task);
 /* The core's word that a task came, changed or left memory. */

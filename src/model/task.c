@@ -34,6 +34,7 @@ void task_spec_free(struct task_spec *spec) {
     g_strfreev(spec->argv);
     g_strfreev(spec->env);
     g_strfreev(spec->mounts);
+    vm_spec_free(spec->vm);
     g_free(spec);
 }
 
@@ -47,6 +48,7 @@ struct task_spec *task_spec_copy(const struct task_spec *spec) {
     copy->argv = g_strdupv(spec->argv);
     copy->env = g_strdupv(spec->env);
     copy->mounts = g_strdupv(spec->mounts);
+    copy->vm = spec->vm ? vm_spec_copy(spec->vm) : NULL;
     return copy;
 }
 
@@ -72,6 +74,8 @@ static void spec_into_json(const struct task_spec *spec, json_t *json) {
     json_object_set_new(json, "mounts", strv_to_json(spec->mounts));
     json_object_set_new(json, "cores", json_integer(spec->cores));
     json_object_set_new(json, "memory_bytes", json_integer(spec->mem_bytes));
+    if (spec->vm)
+        json_object_set_new(json, "vm", vm_spec_to_json(spec->vm));
 }
 
 json_t *task_spec_to_json(const struct task_spec *spec) {
@@ -116,6 +120,20 @@ static void check_mounts(struct json_reader *r, char *const *mounts) {
     }
 }
 
+static void read_vm(struct json_reader *r, const json_t *json, struct task_spec *spec) {
+    const json_t *vm = json_object_get(json, "vm");
+
+    if (!vm || r->failed)
+        return;
+    spec->vm = vm_spec_from_json(vm, r->error);
+    r->failed = !spec->vm;
+    if (spec->vm && spec->mem_bytes < (int64_t)VM_MIN_MEM_MIB << 20)
+        jr_fail(r, "\"memory_bytes\" is %" G_GINT64_FORMAT ", a machine has at least %d MiB", spec->mem_bytes,
+                VM_MIN_MEM_MIB);
+    else if (spec->vm && spec->cores < 1)
+        jr_fail(r, "a machine has at least one core");
+}
+
 struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
     struct json_reader r = jr_init(json, "task", error);
     struct task_spec *spec = g_new0(struct task_spec, 1);
@@ -131,7 +149,8 @@ struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
     if (spec->mem_bytes > 0 && spec->mem_bytes < 6 * 1024 * 1024) /* the engine's own minimum */
         jr_fail(&r, "\"memory_bytes\" is %" G_GINT64_FORMAT ", the least a container can have is 6 MiB",
                 spec->mem_bytes);
-    if (!spec->argv[0] || spec->argv[0][0] == '\0')
+    read_vm(&r, json, spec);
+    if (!spec->vm && (!spec->argv[0] || spec->argv[0][0] == '\0'))
         jr_fail(&r, "no command is given");
     if (spec->image && spec->image[0] == '\0')
         jr_fail(&r, "the image's name is empty");

@@ -9,6 +9,7 @@
 
 #include "model/lease.h"
 #include "model/proof.h"
+#include "model/vm.h"
 
 /* States and the edges between them are core/task_state.h's. "lost" is not a state: it is how a task is shown while
  * its node is silent (R3: silence changes what is displayed, never who holds what). */
@@ -42,14 +43,15 @@ enum {
 };
 
 struct task_spec {
-    char *name;        /* for people, may be NULL */
-    char *owner;       /* "alice@laptop" as the client says: there are no users yet, so a claim; may be NULL */
-    char *image;       /* NULL: the node's default image */
-    char **argv;       /* at least one */
-    char **env;        /* "K=V" */
-    char **mounts;     /* "SOURCE:TARGET[:ro]", both absolute; the node decides whether SOURCE is allowed */
-    int cores;         /* 0: no limit and nothing reserved */
-    int64_t mem_bytes; /* the same */
+    char *name;         /* for people, may be NULL */
+    char *owner;        /* "alice@laptop" as the client says: there are no users yet, so a claim; may be NULL */
+    char *image;        /* NULL: the node's default image */
+    char **argv;        /* at least one; empty for a machine */
+    char **env;         /* "K=V" */
+    char **mounts;      /* "SOURCE:TARGET[:ro]", both absolute; the node decides whether SOURCE is allowed */
+    int cores;          /* 0: no limit and nothing reserved */
+    int64_t mem_bytes;  /* the same; of a machine: what it has */
+    struct vm_spec *vm; /* owned; NULL: a container */
 };
 
 void task_spec_free(struct task_spec *spec);
