@@ -26,6 +26,7 @@ struct controller *controller_new(const struct controller_ops *ops, void *env,
     c->kills_orphans = settings->kills_orphans;
     pool_init(&c->pool, settings->offline_after_ms);
     controller_init_keys(c);
+    controller_init_vps(c);
     c->submitting = g_hash_table_new(NULL, NULL);
     c->live = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)live_free);
     return c;
@@ -36,6 +37,7 @@ void controller_free(struct controller *c) {
         return;
     g_hash_table_unref(c->live);
     controller_free_keys(c);
+    controller_free_vps(c);
     g_hash_table_unref(c->submitting);
     pool_clear(&c->pool);
     g_free(c->storage_problem);
@@ -366,6 +368,7 @@ static void marks_recorded(struct controller *c, struct record *record) {
         pool_set_mark(&c->pool, g_steal_pointer(&record->mark));
     if (record->unmark)
         pool_drop_mark(&c->pool, record->unmark);
+    controller_vps_recorded(c, record);
     if (record->pardon)
         pool_set_pardon(&c->pool, g_steal_pointer(&record->pardon));
 }

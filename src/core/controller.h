@@ -19,6 +19,7 @@
 #include "core/pool.h"
 #include "core/record.h"
 #include "model/task.h"
+#include "model/vps.h"
 
 struct controller;
 
@@ -46,7 +47,9 @@ void controller_restore_node(struct controller *c, struct node_info *info); /* t
 bool controller_restore_task(struct controller *c, struct task *task);
 void controller_restore_mark(struct controller *c, struct mark *mark);       /* takes it */
 void controller_restore_pardon(struct controller *c, struct pardon *pardon); /* takes it */
-void controller_restore_key(struct controller *c, struct submit_key *key);   /* takes it */
+void controller_restore_vps_counter(struct controller *c, uint32_t last_vps_id);
+void controller_restore_vps(struct controller *c, struct vps *vps);        /* takes it */
+void controller_restore_key(struct controller *c, struct submit_key *key); /* takes it */
 
 /* ---- users ---- */
 struct submission {
@@ -54,6 +57,7 @@ struct submission {
     struct task_spec *spec;
     const char *key;         /* Idempotency-Key, NULL: none */
     const char *fingerprint; /* of the whole request; with a key */
+    const struct vps *vps;   /* the machine that this is a start of: recorded with it; NULL: none */
 };
 struct refusal {
     char *target;
@@ -82,6 +86,24 @@ bool controller_kill(struct controller *c, uint32_t task_id, struct core_time no
 /* Pausing freezes the processes; they keep their GPUs (K1). Idempotent. */
 bool controller_pause(struct controller *c, uint32_t task_id, bool is_pause, controller_done_cb *on_done, void *user,
                       GError **error);
+
+/* ---- machines; stopping, pausing and resuming are their tasks' ---- */
+typedef void controller_vps_cb(void *user, const struct vps *vps, const GError *error);
+/* Takes a number and the first start's record; vps stays the caller's, its number and time are filled in. The callback comes
+ * once, possibly before this returns, with the machine as it is recorded; never when this returns false: KR_ERROR_REFUSED
+ * (the name is taken). A refused start makes no machine. */
+bool controller_vps_create(struct controller *c, struct vps *vps, struct core_time now, controller_vps_cb *on_done,
+                           void *user, GError **error);
+/* Asks for its GPUs anew. KR_ERROR_NOT_FOUND, _REFUSED (it is on, or holds something still). */
+bool controller_vps_start(struct controller *c, uint32_t id, struct core_time now, controller_vps_cb *on_done,
+                          void *user, GError **error);
+/* Only one that is off. Its disk is the node's to delete, before. The callback's vps is NULL. */
+bool controller_vps_can_delete(const struct controller *c, uint32_t id, GError **error);
+bool controller_vps_delete(struct controller *c, uint32_t id, controller_vps_cb *on_done, void *user, GError **error);
+/* Borrowed. */
+const struct vps *controller_vps(const struct controller *c, uint32_t id);      /* NULL: there is none */
+GPtrArray *controller_all_vps(const struct controller *c);                      /* by number; caller unrefs */
+bool controller_vps_is_told(const struct controller *c, const struct vps *vps); /* its node was sent its newest start */
 
 /* ---- operators; who and reason go to the audit log ---- */
 struct order {

@@ -26,7 +26,10 @@ struct controller {
     GHashTable *live; /* task id -> live_task */
     /* task ids whose first record is on its way: not live yet, and not to be given to an adopted one */
     GHashTable *submitting;
-    GHashTable *keys; /* Idempotency-Key -> struct used_key (controller_submit.c) */
+    GHashTable *keys;     /* Idempotency-Key -> struct used_key (controller_submit.c) */
+    GHashTable *vps;      /* id -> struct vps */
+    GHashTable *vps_busy; /* set of ids: a record of one is on its way */
+    uint32_t last_vps_id;
     uint32_t last_task_id;
     bool kills_orphans;
     char *storage_problem;
@@ -61,6 +64,11 @@ void controller_free_submit(struct pending_submit *submit);
 void controller_free_keys(struct controller *c);
 void controller_init_keys(struct controller *c);
 void controller_prune_keys(struct controller *c, struct core_time now);
+
+/* ---- controller_vps.c ---- */
+void controller_init_vps(struct controller *c);
+void controller_free_vps(struct controller *c);
+void controller_vps_recorded(struct controller *c, struct record *record);
 
 /* ---- controller_nodes.c ---- */
 /* The states of a node's cards as they are now; whose task runs on one that has gone bad is told (L60). */

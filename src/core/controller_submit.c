@@ -238,6 +238,10 @@ static void record_decision(struct controller *c, struct decision *d, const stru
     record->submit->notes = d->notes;
     record->submit->waiting = g_array_new(FALSE, FALSE, sizeof(struct waiting));
     add_waiting(record->submit, on_done, user);
+    if (submission->vps) {
+        record->vps = vps_copy(submission->vps);
+        record->vps->task_id = ((const struct task *)d->tasks->pdata[0])->id;
+    }
     if (submission->key) {
         record->key = key_of(submission, d->batch_id, now.wall_ms);
         keep_key(c, record->key, record->submit);

@@ -176,7 +176,18 @@ static bool check_mark(const struct placement *p, const struct node_info *info, 
                    mark->who, mark->reason[0] ? ", reason: " : "", mark->reason, info->name);
 }
 
-static bool check_node(const struct placement *p, const struct cluster_node *node, GError **error) {
+static bool check_engine(const struct node_info *info, const struct task_spec *spec, GError **error) {
+    if (spec->vm && !info->vm_ok)
+        return kr_fail(error, REFUSED, "%s cannot run machines: %s", info->name,
+                       info->vm_text ? info->vm_text : "its runner does not say that it can");
+    if (!spec->vm && !info->engine_ok)
+        return kr_fail(error, REFUSED, "the container engine of %s cannot be used: %s", info->name,
+                       info->engine_text ? info->engine_text : "it does not answer");
+    return true;
+}
+
+static bool check_node(const struct placement *p, const struct cluster_node *node, const struct task_spec *spec,
+                       GError **error) {
     const struct node_info *info = node->info;
     const GPtrArray *leases = ledger_of_node(p->pool->ledger, info->name);
 
@@ -185,9 +196,8 @@ static bool check_node(const struct placement *p, const struct cluster_node *nod
     if (leases && leases->len >= NODE_MAX_TASKS)
         return kr_fail(error, REFUSED, "%s has %u tasks already, the most that a node may have", info->name,
                        leases->len);
-    if (!info->engine_ok)
-        return kr_fail(error, REFUSED, "the container engine of %s cannot be used: %s", info->name,
-                       info->engine_text ? info->engine_text : "it does not answer");
+    if (!check_engine(info, spec, error))
+        return false;
     if (!info->disk_ok)
         return kr_fail(error, REFUSED, "node %s cannot record a lease: %s", info->name,
                        info->disk_text ? info->disk_text : "its state folder is not writable");
@@ -212,7 +222,7 @@ static bool place_on(const struct placement *p, const struct cluster_node *node,
                      const struct task_spec *spec, struct lease *lease, GPtrArray *notes, GError **error) {
     const struct node_info *info = node->info;
 
-    if (!check_node(p, node, error)) {
+    if (!check_node(p, node, spec, error)) {
         add_holders(p, info, target, error);
         return false;
     }
@@ -240,7 +250,7 @@ static const struct cluster_node *choose_node(const struct placement *p, const s
         int left = node->info->cores - ledger_cores_reserved(p->pool->ledger, node->info->name, TARGET_NO_NUMA);
         g_autoptr(GError) why = NULL;
 
-        if (check_node(p, node, &why) && check_cores(p, node->info, spec->cores, TARGET_NO_NUMA, &why) &&
+        if (check_node(p, node, spec, &why) && check_cores(p, node->info, spec->cores, TARGET_NO_NUMA, &why) &&
             check_memory(p, node->info, spec->mem_bytes, &why)) {
             if (!best || left > best_free) {
                 best = node;

@@ -31,6 +31,7 @@ void record_free(struct record *record) {
     g_ptr_array_unref(record->events);
     pardon_free(record->pardon);
     submit_key_free(record->key);
+    vps_free(record->vps);
     mark_free(record->mark);
     g_free(record->unmark);
     audit_free(record->audit);

@@ -6,6 +6,7 @@
 
 #include "model/operator.h"
 #include "model/task.h"
+#include "model/vps.h"
 
 struct pending_submit;
 
@@ -27,6 +28,8 @@ struct record {
     GPtrArray *events;         /* of struct task_event, owned: to be added; the store says when. May be empty */
     struct submit_key *key;    /* NULL: none */
     struct pardon *pardon;     /* of a card, replaces an earlier one; NULL: none */
+    struct vps *vps;           /* a machine whose start the task is; NULL: none */
+    uint32_t vps_gone;         /* a machine that is deleted; 0: none */
     struct mark *mark;         /* to be set; NULL: none */
     char *unmark;              /* subject whose mark goes; NULL: none */
     struct audit_entry *audit; /* NULL: none */

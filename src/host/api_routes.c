@@ -3,7 +3,7 @@
 
 #include "host/host_internal.h"
 
-enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024 };
+enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024, VPS_BODY = 1024 * 1024 };
 
 static const struct http_param list_query[] = {
     {"status", "string", "only tasks shown with this state"},
@@ -76,6 +76,20 @@ const struct http_route host_routes[] = {
      "Empty", 200, SMALL_BODY, api_orphan_kill},
     {"POST", "/api/v1/nodes/{name}/orphans/{id}/release", "releaseOrphan", "Give its lease up without proof", NULL,
      "Order", "Empty", 200, SMALL_BODY, api_orphan_release},
+    {"POST", "/api/v1/vps", "createVps", "Make a virtual machine and start it", NULL, "VpsCreation", "Vps", 201,
+     VPS_BODY, api_vps_create},
+    {"GET", "/api/v1/vps", "listVps", "Virtual machines, oldest first", NULL, NULL, "VpsList", 200, 0, api_vps_list},
+    {"GET", "/api/v1/vps/{id}", "getVps", "One virtual machine", NULL, NULL, "Vps", 200, 0, api_vps_get},
+    {"POST", "/api/v1/vps/{id}/start", "startVps", "Start one that is off; asks for its GPUs anew", NULL, "Empty",
+     "Vps", 202, SMALL_BODY, api_vps_start},
+    {"POST", "/api/v1/vps/{id}/stop", "stopVps", "Ask its guest to power off; it gives its GPUs back", NULL, "Empty",
+     "Vps", 202, SMALL_BODY, api_vps_stop},
+    {"POST", "/api/v1/vps/{id}/pause", "pauseVps", "Stop its processors; it keeps its GPUs", NULL, "Empty", "Vps", 202,
+     SMALL_BODY, api_vps_pause},
+    {"POST", "/api/v1/vps/{id}/resume", "resumeVps", "Let a paused one go on", NULL, "Empty", "Vps", 202, SMALL_BODY,
+     api_vps_resume},
+    {"POST", "/api/v1/vps/{id}/delete", "deleteVps", "Delete one that is off, with its disk", NULL, "Empty", "Empty",
+     200, SMALL_BODY, api_vps_delete},
     {"GET", "/api/v1/audit", "listAudit", "What operators ordered, newest first", audit_query, NULL, "AuditList", 200,
      0, api_audit_list},
     {"POST", "/api/v1/runners/join", "joinRunner", "A runner trades the join token for its own credential", NULL,

@@ -132,6 +132,10 @@ static bool restore(struct host *host, GError **error) {
     g_ptr_array_set_free_func(contents.pardons, NULL);
     for (guint i = 0; i < contents.pardons->len; i++)
         controller_restore_pardon(host->controller, contents.pardons->pdata[i]);
+    controller_restore_vps_counter(host->controller, contents.last_vps_id);
+    g_ptr_array_set_free_func(contents.vps, NULL);
+    for (guint i = 0; i < contents.vps->len; i++)
+        controller_restore_vps(host->controller, contents.vps->pdata[i]);
     g_ptr_array_set_free_func(contents.keys, NULL);
     for (guint i = 0; i < contents.keys->len; i++)
         controller_restore_key(host->controller, contents.keys->pdata[i]);

@@ -76,6 +76,16 @@ void api_node_get(struct http_exchange *x, void *app);
 void api_node_topology(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 
+/* ---- api_vps.c ---- */
+void api_vps_create(struct http_exchange *x, void *app);
+void api_vps_list(struct http_exchange *x, void *app);
+void api_vps_get(struct http_exchange *x, void *app);
+void api_vps_start(struct http_exchange *x, void *app);
+void api_vps_stop(struct http_exchange *x, void *app);
+void api_vps_pause(struct http_exchange *x, void *app);
+void api_vps_resume(struct http_exchange *x, void *app);
+void api_vps_delete(struct http_exchange *x, void *app);
+
 /* ---- api_gpu.c ---- */
 void api_gpu_list(struct http_exchange *x, void *app);
 void api_gpu_processes(struct http_exchange *x, void *app);

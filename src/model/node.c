@@ -27,6 +27,7 @@ void node_info_free(struct node_info *info) {
     g_ptr_array_unref(info->gpus);
     g_free(info->gpu_text);
     g_free(info->engine_text);
+    g_free(info->vm_text);
     g_free(info->disk_text);
     g_free(info);
 }
@@ -146,6 +147,8 @@ json_t *node_info_to_json(const struct node_info *info) {
     json_object_set_new(json, "gpus_simulated", json_boolean(info->gpus_simulated));
     json_object_set_new(json, "engine_ok", json_boolean(info->engine_ok));
     set_text(json, "engine_text", info->engine_text);
+    json_object_set_new(json, "vm_ok", json_boolean(info->vm_ok));
+    set_text(json, "vm_text", info->vm_text);
     json_object_set_new(json, "disk_ok", json_boolean(info->disk_ok));
     set_text(json, "disk_text", info->disk_text);
     return json;
@@ -212,6 +215,8 @@ struct node_info *node_info_from_json(const json_t *json, GError **error) {
     info->gpu_text = g_strdup(jr_str_opt(&r, "gpu_text", NODE_TEXT_MAX_BYTES, NULL));
     info->gpus_simulated = jr_bool_opt(&r, "gpus_simulated", false);
     info->engine_ok = jr_bool_opt(&r, "engine_ok", false);
+    info->vm_ok = jr_bool_opt(&r, "vm_ok", false);
+    info->vm_text = g_strdup(jr_str_opt(&r, "vm_text", NODE_TEXT_MAX_BYTES, NULL));
     info->engine_text = g_strdup(jr_str_opt(&r, "engine_text", NODE_TEXT_MAX_BYTES, NULL));
     info->disk_ok = jr_bool_opt(&r, "disk_ok", true);
     info->disk_text = g_strdup(jr_str_opt(&r, "disk_text", NODE_TEXT_MAX_BYTES, NULL));

@@ -37,6 +37,8 @@ struct node_info {
     bool gpus_simulated;
     bool engine_ok;
     char *engine_text; /* "Docker 20.10.24, GPU injection: nvidia hook", or what is wrong with it */
+    bool vm_ok;        /* machines can be run on it */
+    char *vm_text;     /* "QEMU 7.2.22, tcg", or what is missing; NULL: a runner that does not say */
     bool disk_ok;      /* the runner can write its state */
     char *disk_text;   /* when not: why */
 };

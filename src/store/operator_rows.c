@@ -77,11 +77,22 @@ static bool put_pardon(sqlite3 *db, const struct pardon *pardon, GError **error)
     return run(db, "INSERT OR REPLACE INTO pardons (uuid, pardon) VALUES (?1,?2)", values, G_N_ELEMENTS(values), error);
 }
 
+static bool put_vps(sqlite3 *db, const struct vps *vps, GError **error) {
+    json_t *json = vps_to_json(vps);
+    g_autofree char *text = jsonx_to_str(json);
+    const struct value values[] = {NUMBER(vps->id), TEXT(text)};
+
+    json_decref(json);
+    return run(db, "INSERT OR REPLACE INTO vps (id, vps) VALUES (?1,?2)", values, G_N_ELEMENTS(values), error);
+}
+
 bool operator_rows_put(sqlite3 *db, const struct record *record, GError **error) {
-    const struct value unmark = TEXT(record->unmark);
+    const struct value unmark = TEXT(record->unmark), vps_gone = NUMBER(record->vps_gone);
 
     return (!record->mark || put_mark(db, record->mark, error)) &&
            (!record->unmark || run(db, "DELETE FROM marks WHERE subject = ?1", &unmark, 1, error)) &&
+           (!record->vps || put_vps(db, record->vps, error)) &&
+           (!record->vps_gone || run(db, "DELETE FROM vps WHERE id = ?1", &vps_gone, 1, error)) &&
            (!record->pardon || put_pardon(db, record->pardon, error)) &&
            (!record->audit || put_audit(db, record->audit, error)) && (!record->key || put_key(db, record->key, error));
 }
@@ -148,6 +159,30 @@ GPtrArray *operator_rows_pardons(sqlite3 *db, GError **error) {
     sqlite3_stmt *stmt = prepare(db, "SELECT pardon FROM pardons", NULL, 0, error);
 
     return collect(db, stmt, read_pardon, (GDestroyNotify)pardon_free, error);
+}
+
+GPtrArray *operator_rows_vps(sqlite3 *db, GError **error) {
+    GPtrArray *machines = g_ptr_array_new_with_free_func((GDestroyNotify)vps_free);
+    sqlite3_stmt *stmt = prepare(db, "SELECT vps FROM vps ORDER BY id", NULL, 0, error);
+    int code = SQLITE_ERROR;
+
+    while (stmt && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        const char *text = text_at(stmt, 0);
+        json_t *json = text ? jsonx_parse(text, strlen(text), error) : NULL;
+        struct vps *vps = json ? vps_from_json(json, error) : NULL;
+
+        json_decref(json);
+        if (!vps)
+            break;
+        g_ptr_array_add(machines, vps);
+    }
+    if (code != SQLITE_DONE) {
+        if (stmt && code != SQLITE_ROW)
+            sqlite_fail(db, "read", error);
+        g_clear_pointer(&machines, g_ptr_array_unref);
+    }
+    sqlite3_finalize(stmt);
+    return machines;
 }
 
 GPtrArray *operator_rows_keys(sqlite3 *db, GError **error) {

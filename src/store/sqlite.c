@@ -374,20 +374,23 @@ void store_contents_clear(struct store_contents *contents) {
     g_clear_pointer(&contents->nodes, g_ptr_array_unref);
     g_clear_pointer(&contents->marks, g_ptr_array_unref);
     g_clear_pointer(&contents->pardons, g_ptr_array_unref);
+    g_clear_pointer(&contents->vps, g_ptr_array_unref);
     g_clear_pointer(&contents->keys, g_ptr_array_unref);
 }
 
 bool store_load(struct store *store, struct store_contents *ret_contents, GError **error) {
     sqlite3 *db = store->writer.db;
     struct store_contents c = {0};
-    int64_t last_id = 0;
+    int64_t last_id = 0, last_vps_id = 0;
 
     if (load_number(db, "SELECT ifnull(max(id), 0) FROM tasks", &last_id, error) &&
+        load_number(db, "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vps'", &last_vps_id, error) &&
         load_number(db, "SELECT ifnull(max(epoch), 0) FROM tasks", &c.last_epoch, error) &&
         (c.live_tasks = task_rows_live(store->writer.rows, error)) && (c.nodes = load_nodes(db, error)) &&
         (c.marks = operator_rows_marks(db, error)) && (c.pardons = operator_rows_pardons(db, error)) &&
-        (c.keys = operator_rows_keys(db, error))) {
+        (c.vps = operator_rows_vps(db, error)) && (c.keys = operator_rows_keys(db, error))) {
         c.last_task_id = (uint32_t)last_id;
+        c.last_vps_id = (uint32_t)last_vps_id; /* a number that was ever given is not given again */
         *ret_contents = c;
         return true;
     }

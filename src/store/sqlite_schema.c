@@ -47,6 +47,8 @@ static const char *const migrations[] = {
     "CREATE TABLE task_events (task_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, text TEXT NOT NULL);"
     "CREATE INDEX task_events_task ON task_events (task_id);"
     "CREATE TABLE pardons (uuid TEXT PRIMARY KEY, pardon TEXT NOT NULL) WITHOUT ROWID;",
+    /* 4: machines */
+    "CREATE TABLE vps (id INTEGER PRIMARY KEY AUTOINCREMENT, vps TEXT NOT NULL);",
 };
 
 bool sqlite_fail(sqlite3 *db, const char *what, GError **error) {

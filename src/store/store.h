@@ -35,8 +35,9 @@ struct store_contents {
     GPtrArray *nodes;      /* of struct store_node */
     GPtrArray *marks;      /* of struct mark */
     GPtrArray *pardons;    /* of struct pardon */
+    GPtrArray *vps;        /* of struct vps */
     GPtrArray *keys;       /* of struct submit_key */
-    uint32_t last_task_id;
+    uint32_t last_task_id, last_vps_id;
     int64_t last_epoch;
 };
 void store_contents_clear(struct store_contents *contents);
