@@ -95,6 +95,7 @@ int cmd_audit(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_status(struct cli *cli);
 int cmd_config_show(struct cli *cli);
+int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_completion(struct cli *cli);
