@@ -37,7 +37,9 @@ static void print_field(const char *name, const char *text) {
     print_wrapped(text, SEEN_COLUMN);
 }
 
-static const struct doctor_result *result_at(const GPtrArray *results, guint i) { return g_ptr_array_index(results, i); }
+static const struct doctor_result *result_at(const GPtrArray *results, guint i) {
+    return g_ptr_array_index(results, i);
+}
 
 /* ---- the report ---- */
 

@@ -111,18 +111,36 @@ static bool is_card_node(const char *path) {
     return g_str_has_prefix(path, "/dev/nvidia") && g_ascii_isdigit(path[strlen("/dev/nvidia")]);
 }
 
-/* Names and nodes in the file that the machine does not have. */
+static GPtrArray *ghosts_of(struct doctor_case *c, const GPtrArray *names,
+                            bool (*is_ghost)(struct doctor_case *, const char *)) {
+    GPtrArray *ghosts = g_ptr_array_new();
+
+    for (guint i = 0; i < names->len; i++)
+        if (is_ghost(c, g_ptr_array_index(names, i)))
+            g_ptr_array_add(ghosts, g_ptr_array_index(names, i));
+    return ghosts;
+}
+
+static bool is_ghost_uuid(struct doctor_case *c, const char *name) {
+    return g_str_has_prefix(name, "GPU-") && !driver_has_uuid(c, name);
+}
+
+static bool is_ghost_node(struct doctor_case *c, const char *node) {
+    return is_card_node(node) && !doctor_has(c, "%s", node);
+}
+
+/* Names and nodes in the file that the machine does not have. As many of them as cards are away from the driver (in a
+ * virtual machine, or ill, which is another check's business) are theirs. */
 static void look_for_ghosts(struct doctor_case *c, const struct cdi_file *file) {
-    for (guint i = 0; i < file->spec->devices->len; i++) {
-        const char *name = g_ptr_array_index(file->spec->devices, i);
-        if (g_str_has_prefix(name, "GPU-") && !driver_has_uuid(c, name))
-            doctor_error(c, "%s names %s, which the driver does not have", file->path, name);
-    }
-    for (guint i = 0; i < file->spec->nodes->len; i++) {
-        const char *node = g_ptr_array_index(file->spec->nodes, i);
-        if (is_card_node(node) && !doctor_has(c, "%s", node))
-            doctor_error(c, "%s names %s, which is not there", file->path, node);
-    }
+    guint n_away = doctor_gpus(c)->len > doctor_cards(c)->len ? doctor_gpus(c)->len - doctor_cards(c)->len : 0;
+    g_autoptr(GPtrArray) uuids = ghosts_of(c, file->spec->devices, is_ghost_uuid);
+    g_autoptr(GPtrArray) nodes = ghosts_of(c, file->spec->nodes, is_ghost_node);
+
+    for (guint i = 0; uuids->len > n_away && i < uuids->len; i++)
+        doctor_error(c, "%s names %s, which the driver does not have", file->path,
+                     (const char *)g_ptr_array_index(uuids, i));
+    for (guint i = 0; nodes->len > n_away && i < nodes->len; i++)
+        doctor_error(c, "%s names %s, which is not there", file->path, (const char *)g_ptr_array_index(nodes, i));
 }
 
 /* Cards of the machine that no file names. A file without any UUID is told by its nodes. */
@@ -155,7 +173,8 @@ void check_cdi_devices(struct doctor_case *c) {
     }
     look_for_missing(c, files);
     if (c->outcome == DOCTOR_ERROR)
-        doctor_fix(c, "nvidia-ctk cdi generate --output=%s", ((const struct cdi_file *)g_ptr_array_index(files, 0))->path);
+        doctor_fix(c, "nvidia-ctk cdi generate --output=%s",
+                   ((const struct cdi_file *)g_ptr_array_index(files, 0))->path);
     doctor_ok(c, "names the cards that are there");
 }
 
@@ -181,7 +200,8 @@ void check_cdi_conflict(struct doctor_case *c) {
     for (guint i = 0; i < files->len; i++)
         for (guint k = i + 1; k < files->len; k++) {
             const struct cdi_file *a = g_ptr_array_index(files, i), *b = g_ptr_array_index(files, k);
-            const char *name = a->spec && b->spec && same_folder(a->path, b->path) ? shared_name(a->spec, b->spec) : NULL;
+            const char *name = a->spec && b->spec && same_folder(a->path, b->path) ? shared_name(a->spec, b->spec)
+                                                                                   : NULL;
             if (name) {
                 doctor_error(c, "%s and %s both have %s=%s", a->path, b->path, a->spec->kind, name);
                 doctor_fix(c, "rm %s", b->path);

@@ -20,7 +20,8 @@ static bool has_char_link(struct doctor_case *c, const char *node) {
 }
 
 void check_dev_char_links(struct doctor_case *c) {
-    static const char *const others[] = {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"};
+    static const char *const others[] = {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
+                                         "/dev/nvidia-modeset"};
     const GArray *cards = doctor_cards(c);
     g_autoptr(GPtrArray) missing = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *names = NULL;
@@ -53,14 +54,20 @@ void check_daemon_reload(struct doctor_case *c) {
     if (!docker->is_systemd_cgroup)
         doctor_ok(c, "Docker's cgroup driver is cgroupfs (%s)", docker->said_by);
     else if (strcmp(injection, "nvidia") == 0)
-        doctor_warning(c, "cgroup driver systemd (%s), and gpu_injection = nvidia in /etc/kohakuriver/runner.conf "
-                          "puts cards in by a hook that systemd does not know of", docker->said_by);
+        doctor_warning(c,
+                       "cgroup driver systemd (%s), and gpu_injection = nvidia in /etc/kohakuriver/runner.conf "
+                       "puts cards in by a hook that systemd does not know of",
+                       docker->said_by);
     else if (docker->is_cdi_off)
-        doctor_warning(c, "cgroup driver systemd (%s), and features.cdi is false in /etc/docker/daemon.json, so that "
-                          "cards come in by a hook that systemd does not know of", docker->said_by);
+        doctor_warning(c,
+                       "cgroup driver systemd (%s), and features.cdi is false in /etc/docker/daemon.json, so that "
+                       "cards come in by a hook that systemd does not know of",
+                       docker->said_by);
     else if (!spec)
-        doctor_warning(c, "cgroup driver systemd (%s), and no CDI specification in /etc/cdi or /var/run/cdi, so that "
-                          "cards come in by a hook that systemd does not know of", docker->said_by);
+        doctor_warning(c,
+                       "cgroup driver systemd (%s), and no CDI specification in /etc/cdi or /var/run/cdi, so that "
+                       "cards come in by a hook that systemd does not know of",
+                       docker->said_by);
     else
         doctor_ok(c, "cgroup driver systemd (%s); cards come in by CDI (%s)", docker->said_by, spec);
     if (c->outcome == DOCTOR_WARNING && (docker->is_cdi_off || strcmp(injection, "nvidia") == 0))
@@ -122,8 +129,11 @@ void check_default_runtime(struct doctor_case *c) {
     else if (accepts && strcmp(accepts, "false") == 0)
         doctor_ok(c, "nvidia is the default runtime, and " TOOLKIT_CONFIG " lets it pass over the variable");
     else
-        doctor_warning(c, "nvidia is the default runtime, and accept-nvidia-visible-devices-envvar-when-unprivileged is %s "
-                          "in " TOOLKIT_CONFIG, accepts ? accepts : "not set (true)");
+        doctor_warning(
+            c,
+            "nvidia is the default runtime, and accept-nvidia-visible-devices-envvar-when-unprivileged is %s "
+            "in " TOOLKIT_CONFIG,
+            accepts ? accepts : "not set (true)");
 }
 
 static char *toolkit_version(struct doctor_case *c, const char **ret_source) {
@@ -152,8 +162,8 @@ void check_toolkit_version(struct doctor_case *c) {
     else if (!version)
         doctor_unknown(c, "NVIDIA's container toolkit is installed, its version is not to be had");
     else if (doctor_version_compare(version, "1.16.2") < 0)
-        doctor_error(c, "toolkit %s (%s): CVE-2024-0132 (before 1.16.2) and CVE-2025-23266 (before " TOOLKIT_FLOOR ")", version,
-                     source);
+        doctor_error(c, "toolkit %s (%s): CVE-2024-0132 (before 1.16.2) and CVE-2025-23266 (before " TOOLKIT_FLOOR ")",
+                     version, source);
     else if (doctor_version_compare(version, TOOLKIT_FLOOR) < 0)
         doctor_error(c, "toolkit %s (%s): CVE-2025-23266 (before " TOOLKIT_FLOOR ")", version, source);
     else

@@ -6,7 +6,9 @@
 #include "doctor/checks.h"
 #include "doctor/doctor_case.h"
 
-static const struct doctor_pci *gpu_at(const GArray *gpus, guint i) { return &g_array_index(gpus, struct doctor_pci, i); }
+static const struct doctor_pci *gpu_at(const GArray *gpus, guint i) {
+    return &g_array_index(gpus, struct doctor_pci, i);
+}
 
 void check_gpu_driver(struct doctor_case *c) {
     const GArray *gpus = doctor_gpus(c);
@@ -131,8 +133,13 @@ static void look_at_dkms(struct doctor_case *c, const char *loaded) {
 
 /* A kernel that is installed, newer or older, for which there is no nvidia module. */
 static bool has_module(struct doctor_case *c, const char *kernel) {
-    static const char *const places[] = {"updates/dkms", "extra", "updates", "kernel/drivers/video", "kernel/nvidia",
-                                         "weak-updates", "kernel/drivers/video/nvidia"};
+    static const char *const places[] = {"updates/dkms",
+                                         "extra",
+                                         "updates",
+                                         "kernel/drivers/video",
+                                         "kernel/nvidia",
+                                         "weak-updates",
+                                         "kernel/drivers/video/nvidia"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
         g_autofree char *folder = g_strdup_printf("/lib/modules/%s/%s", kernel, places[i]);
@@ -237,7 +244,8 @@ static bool apt_leaves_out(const char *config, const char *package) {
         end = strchr(at, '}');
         while (at && *at && *at != ';' && (!end || at < end)) {
             const char *open = strchr(at, '"');
-            g_autofree char *pattern = open && (!end || open < end) ? g_strndup(open + 1, strcspn(open + 1, "\"\n")) : NULL;
+            g_autofree char *pattern = open && (!end || open < end) ? g_strndup(open + 1, strcspn(open + 1, "\"\n"))
+                                                                    : NULL;
 
             if (!pattern)
                 break;
@@ -254,8 +262,8 @@ static bool apt_leaves_out(const char *config, const char *package) {
 
 /* Packages of the driver that apt would upgrade by itself; g_free, "" for none. */
 static char *apt_at_risk(struct doctor_case *c, const char *config) {
-    static const char *const prefixes[] = {"nvidia-driver", "nvidia-headless", "nvidia-kernel", "nvidia-dkms",
-                                           "libnvidia-compute", "libnvidia-ml", "libcuda1"};
+    static const char *const prefixes[] = {"nvidia-driver",     "nvidia-headless", "nvidia-kernel", "nvidia-dkms",
+                                           "libnvidia-compute", "libnvidia-ml",    "libcuda1"};
     GString *names = g_string_new(NULL);
 
     for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++) {
@@ -326,8 +334,9 @@ void check_driver_auto_upgrade(struct doctor_case *c) {
         doctor_warning(c, "%s, and nothing excludes nvidia packages", dnf);
         doctor_fix(c, "dnf versionlock add 'nvidia-*' 'kmod-nvidia*' (or excludepkgs in /etc/dnf/automatic.conf)");
     }
-    doctor_ok(c, "%s", is_apt || dnf ? "upgrades run by themselves and leave the driver out"
-                                     : "nothing upgrades packages by itself");
+    doctor_ok(c, "%s",
+              is_apt || dnf ? "upgrades run by themselves and leave the driver out"
+                            : "nothing upgrades packages by itself");
 }
 
 /* ---- persistence, nodes, fabric ---- */
@@ -419,20 +428,28 @@ static guint count_nvswitches(struct doctor_case *c) {
     return n;
 }
 
-void check_fabric_manager(struct doctor_case *c) {
-    guint n_switches = count_nvswitches(c);
+/* The manager must be of the driver's very version. False: says so. */
+static bool fabric_manager_fits(struct doctor_case *c) {
     const char *loaded = doctor_driver_version(c);
     g_autofree char *name = g_strdup_printf("nvidia-fabricmanager-%d", (int)g_ascii_strtoll(loaded, NULL, 10));
     bool is_held;
     g_autofree char *version = doctor_package(c, name, &is_held);
 
+    if (!version || !loaded[0] || doctor_version_compare(version, loaded) == 0)
+        return true;
+    doctor_error(c, "%s is %s, the loaded driver is %s", name, version, loaded);
+    doctor_fix(c, "apt install %s=%s-1; systemctl restart nvidia-fabricmanager", name, loaded);
+    return false;
+}
+
+void check_fabric_manager(struct doctor_case *c) {
+    guint n_switches = count_nvswitches(c);
+
     if (n_switches == 0)
         doctor_skip(c, "no NVSwitch on the PCI bus");
     else if (!doctor_proc_named(c, "nv-fabricmanage"))
-        doctor_error(c, "%u NVSwitches on the PCI bus, and no nv-fabricmanager runs", n_switches);
-    else if (version && loaded[0] && !g_str_has_prefix(version, loaded)) {
-        doctor_error(c, "%s is %s, the loaded driver is %s", name, version, loaded);
-        doctor_fix(c, "apt install %s=%s-1; systemctl restart nvidia-fabricmanager", name, loaded);
-    } else
-        doctor_ok(c, "%u NVSwitches, nv-fabricmanager runs", n_switches);
+        doctor_error(c, "%u NVSwitch%s on the PCI bus, and no nv-fabricmanager runs", n_switches,
+                     n_switches == 1 ? "" : "es");
+    else if (fabric_manager_fits(c))
+        doctor_ok(c, "%u NVSwitch%s, nv-fabricmanager runs", n_switches, n_switches == 1 ? "" : "es");
 }

@@ -41,7 +41,8 @@ void check_memlock(struct doctor_case *c) {
 }
 
 void check_time_sync(struct doctor_case *c) {
-    static const char *const daemons[] = {"chronyd", "ntpd", "ntpd-rs", "ptp4l", "phc2sys", "openntpd", "VBoxService", "vmtoolsd"};
+    static const char *const daemons[] = {"chronyd", "ntpd",     "ntpd-rs",     "ptp4l",
+                                          "phc2sys", "openntpd", "VBoxService", "vmtoolsd"};
     const struct doctor_proc *timesyncd = doctor_proc_named(c, "systemd-timesyn");
 
     for (size_t i = 0; i < G_N_ELEMENTS(daemons); i++)
@@ -69,7 +70,9 @@ static void judge_space(struct doctor_case *c, const char *path, int64_t error_b
         doctor_unknown(c, "%s: free space is not to be had", path);
         return;
     }
-    outcome = space.free_bytes < error_below ? DOCTOR_ERROR : space.free_bytes < warning_below ? DOCTOR_WARNING : DOCTOR_OK;
+    outcome = space.free_bytes < error_below     ? DOCTOR_ERROR
+              : space.free_bytes < warning_below ? DOCTOR_WARNING
+                                                 : DOCTOR_OK;
     doctor_say(c, outcome, "%s: %s free of %s", path, units_bytes_to_str(space.free_bytes, free_text),
                units_bytes_to_str(space.total_bytes, total_text));
 }
@@ -81,9 +84,7 @@ void check_state_disk(struct doctor_case *c) {
     doctor_fix(c, "df -h %s; move state_dir in /etc/kohakuriver/runner.conf, or free space", path);
 }
 
-void check_docker_disk(struct doctor_case *c) {
-    judge_space(c, doctor_docker(c)->data_root, 256 * MIB, 5 * GIB);
-}
+void check_docker_disk(struct doctor_case *c) { judge_space(c, doctor_docker(c)->data_root, 256 * MIB, 5 * GIB); }
 
 /* A file or folder that holds a secret: nobody but its owner and its group may read it, and the group only if it may. */
 static void judge_mode(struct doctor_case *c, const char *path, mode_t forbidden) {

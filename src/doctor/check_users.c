@@ -8,11 +8,12 @@
 enum { DRM_MAJOR_NUMBER = 226 };
 
 /* Host services that keep nodes of idle cards open: no use of a card. Names as /proc/PID/comm cuts them. */
-static const char *const services[] = {"nvidia-persiste", "nv-hostengine", "dcgm-exporter", "nvidia-powerd",
+static const char *const services[] = {"nvidia-persiste", "nv-hostengine", "dcgm-exporter",   "nvidia-powerd",
                                        "nvidia-smi",      "nvtop",         "nv-fabricmanage", "kohakuriver"};
 /* Those of them that watch, and keep each card they watch from being given to a virtual machine. */
-static const char *const monitors[] = {"nv-hostengine", "dcgm-exporter", "nvidia-smi",      "nvtop",    "nvitop",
-                                       "gpustat",       "netdata",       "nvidia_gpu_expo", "telegraf", "node_exporter"};
+static const char *const monitors[] = {"nv-hostengine", "dcgm-exporter", "nvidia-smi", "nvtop",
+                                       "nvitop",        "gpustat",       "netdata",    "nvidia_gpu_expo",
+                                       "telegraf",      "node_exporter"};
 
 static bool is_among(const char *comm, const char *const *names, size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -51,7 +52,8 @@ static char *describe(const struct doctor_proc *proc) {
 
 static bool is_foreign(const struct doctor_proc *proc) {
     return has_major(proc, NVIDIA_MAJOR_NUMBER) && !proc->is_in_container &&
-           !is_among(proc->comm, services, G_N_ELEMENTS(services)) && !is_among(proc->comm, monitors, G_N_ELEMENTS(monitors));
+           !is_among(proc->comm, services, G_N_ELEMENTS(services)) &&
+           !is_among(proc->comm, monitors, G_N_ELEMENTS(monitors));
 }
 
 void check_gpu_holders(struct doctor_case *c) {
@@ -79,7 +81,8 @@ void check_gpu_holder_stuck(struct doctor_case *c) {
         g_autofree char *text = proc->state == 'D' && has_major(proc, NVIDIA_MAJOR_NUMBER) ? describe(proc) : NULL;
         g_autofree char *where = text ? doctor_value(c, "/proc/%d/wchan", (int)proc->pid) : NULL;
         if (text)
-            doctor_error(c, "%s, and waits in the kernel (state D%s%s)", text, where ? ", wchan " : "", where ? where : "");
+            doctor_error(c, "%s, and waits in the kernel (state D%s%s)", text, where ? ", wchan " : "",
+                         where ? where : "");
     }
     doctor_ok(c, "no process on a card waits in the kernel");
 }
@@ -89,7 +92,8 @@ void check_gpu_monitors(struct doctor_case *c) {
 
     for (guint i = 0; i < procs->len; i++) {
         const struct doctor_proc *proc = g_ptr_array_index(procs, i);
-        g_autofree char *text = has_major(proc, NVIDIA_MAJOR_NUMBER) && is_among(proc->comm, monitors, G_N_ELEMENTS(monitors))
+        g_autofree char *text = has_major(proc, NVIDIA_MAJOR_NUMBER) &&
+                                        is_among(proc->comm, monitors, G_N_ELEMENTS(monitors))
                                     ? describe(proc)
                                     : NULL;
         if (!text)

@@ -5,7 +5,9 @@
 #include "doctor/checks.h"
 #include "doctor/doctor_case.h"
 
-static const struct doctor_pci *gpu_at(const GArray *gpus, guint i) { return &g_array_index(gpus, struct doctor_pci, i); }
+static const struct doctor_pci *gpu_at(const GArray *gpus, guint i) {
+    return &g_array_index(gpus, struct doctor_pci, i);
+}
 
 void check_iommu(struct doctor_case *c) {
     g_auto(GStrv) groups = doctor_root_list(c->root, "/sys/kernel/iommu_groups");
@@ -16,7 +18,8 @@ void check_iommu(struct doctor_case *c) {
         doctor_ok(c, "%u IOMMU groups", g_strv_length(groups));
         return;
     }
-    doctor_error(c, "no group in /sys/kernel/iommu_groups, and this node is for virtual machines: %s", doctor_vfio_sign(c));
+    doctor_error(c, "no group in /sys/kernel/iommu_groups, and this node is for virtual machines: %s",
+                 doctor_vfio_sign(c));
     doctor_fix(c, "switch on %s in the firmware%s, reboot", is_amd ? "AMD-Vi (IOMMU)" : "VT-d",
                is_amd ? "" : " and add intel_iommu=on iommu=pt to the kernel's command line");
 }
@@ -69,8 +72,9 @@ static void each_member(struct doctor_case *c, member_fn *look) {
 
 static void look_foreign(struct doctor_case *c, const struct doctor_pci *gpu, const struct doctor_pci *member) {
     if (!is_of_a_gpu(c, member))
-        doctor_warning(c, "GPU %s shares IOMMU group %d with %s (class %04x, driver %s), which is no part of a card", gpu->address,
-                       gpu->group, member->address, member->class_code, member->driver[0] ? member->driver : "none");
+        doctor_warning(c, "GPU %s shares IOMMU group %d with %s (class %04x, driver %s), which is no part of a card",
+                       gpu->address, gpu->group, member->address, member->class_code,
+                       member->driver[0] ? member->driver : "none");
 }
 
 void check_iommu_group_foreign(struct doctor_case *c) {
@@ -96,8 +100,11 @@ static void look_incomplete(struct doctor_case *c, const struct doctor_pci *gpu,
         return;
     doctor_error(c, "GPU %s is on vfio-pci, %s of its group %d is on %s", gpu->address, member->address, gpu->group,
                  member->driver);
-    doctor_fix(c, "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override; echo %s > /sys/bus/pci/devices/%s/driver/unbind; "
-                  "echo %s > /sys/bus/pci/drivers_probe", member->address, member->address, member->address, member->address);
+    doctor_fix(
+        c,
+        "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override; echo %s > /sys/bus/pci/devices/%s/driver/unbind; "
+        "echo %s > /sys/bus/pci/drivers_probe",
+        member->address, member->address, member->address, member->address);
 }
 
 void check_vfio_group_incomplete(struct doctor_case *c) {
@@ -117,8 +124,8 @@ void check_boot_vga(struct doctor_case *c) {
 
     for (guint i = 0; i < gpus->len; i++)
         if (gpu_at(gpus, i)->is_boot_vga)
-            doctor_warning(c, "GPU %s is the machine's console (/sys/bus/pci/devices/%s/boot_vga is 1)", gpu_at(gpus, i)->address,
-                           gpu_at(gpus, i)->address);
+            doctor_warning(c, "GPU %s is the machine's console (/sys/bus/pci/devices/%s/boot_vga is 1)",
+                           gpu_at(gpus, i)->address, gpu_at(gpus, i)->address);
     doctor_ok(c, "no GPU is the machine's console");
 }
 
@@ -129,7 +136,8 @@ void check_drm_modeset(struct doctor_case *c) {
     if (!modeset)
         doctor_ok(c, "nvidia_drm is not loaded");
     else if (strcmp(modeset, "Y") == 0)
-        doctor_warning(c, "/sys/module/nvidia_drm/parameters/modeset is Y%s", fbdev && strcmp(fbdev, "Y") == 0 ? ", fbdev too" : "");
+        doctor_warning(c, "/sys/module/nvidia_drm/parameters/modeset is Y%s",
+                       fbdev && strcmp(fbdev, "Y") == 0 ? ", fbdev too" : "");
     else
         doctor_ok(c, "modeset is %s", modeset);
 }

@@ -1,5 +1,5 @@
 /* The table of checks. To add one: a row here, its function in check_GROUP.c and checks.h, a fixture in
- * tests/fixtures/doctor in which it alone complains; `make doctor-docs` renews docs/doctor.md. */
+ * tests/fixtures/doctor in which it alone complains; UPDATE_GOLDEN=1 tests/cli/test_doctor.py renews docs/doctor.md. */
 #include "doctor/checks.h"
 #include "doctor/doctor.h"
 

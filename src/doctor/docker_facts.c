@@ -118,7 +118,8 @@ const struct doctor_docker *doctor_docker(struct doctor_case *c) {
                        doctor_has(c, "/run/docker.sock");
     docker->data_root = g_strdup("/var/lib/docker");
     docker->said_by = g_strdup("Docker's default here");
-    docker->is_systemd_cgroup = doctor_has(c, "/run/systemd/system") && doctor_has(c, "/sys/fs/cgroup/cgroup.controllers");
+    docker->is_systemd_cgroup = doctor_has(c, "/run/systemd/system") &&
+                                doctor_has(c, "/sys/fs/cgroup/cgroup.controllers");
     read_daemon_json(c, docker);
     read_units(c, docker);
     return docker;

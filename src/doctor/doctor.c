@@ -200,7 +200,8 @@ static void result_free(void *data) {
     g_free(result);
 }
 
-static struct doctor_result *result_new(const struct doctor_check *check, enum doctor_outcome outcome, const char *seen) {
+static struct doctor_result *result_new(const struct doctor_check *check, enum doctor_outcome outcome,
+                                        const char *seen) {
     struct doctor_result *result = g_new0(struct doctor_result, 1);
 
     result->check = check;
@@ -223,8 +224,10 @@ static struct doctor_result *result_of_line(const struct doctor_check *check, co
 }
 
 static struct doctor_result *result_of_silence(const struct doctor_check *check, bool is_late, int deadline_ms) {
-    g_autofree char *seen = is_late ? g_strdup_printf("no answer within %.1f s: a read of /proc or /sys, or a program that was "
-                                                      "asked, hangs", deadline_ms / 1000.0)
+    g_autofree char *seen = is_late ? g_strdup_printf(
+                                          "no answer within %.1f s: a read of /proc or /sys, or a program that was "
+                                          "asked, hangs",
+                                          deadline_ms / 1000.0)
                                     : g_strdup("the look at it ended without an answer");
     struct doctor_result *result = result_new(check, is_late ? DOCTOR_ERROR : DOCTOR_UNKNOWN, seen);
 
@@ -250,8 +253,8 @@ static void run_all(const struct plan *plan, GPtrArray *results) {
             g_free(line);
         }
         if (results->len < plan->checks->len)
-            g_ptr_array_add(results, result_of_silence(g_ptr_array_index(plan->checks, results->len), is_late,
-                                                       deadline_of(plan)));
+            g_ptr_array_add(
+                results, result_of_silence(g_ptr_array_index(plan->checks, results->len), is_late, deadline_of(plan)));
         if (is_up)
             child_stop(&child);
     }
@@ -312,22 +315,23 @@ json_t *doctor_to_json(const GPtrArray *results) {
     for (guint i = 0; i < results->len; i++) {
         const struct doctor_result *result = g_ptr_array_index(results, i);
         const struct doctor_check *check = result->check;
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?}", "id", check->id, "group", check->group,
-                                              "against", check->against, "outcome", doctor_outcome_to_str(result->outcome),
-                                              "title", check->title, "seen", result->seen, "why", check->why, "fix",
-                                              result->fix));
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s?}", "id", check->id, "group",
+                                              check->group, "against", check->against, "outcome",
+                                              doctor_outcome_to_str(result->outcome), "title", check->title, "seen",
+                                              result->seen, "why", check->why, "fix", result->fix));
     }
-    return json_pack("{s:{s:i,s:i,s:i,s:i,s:i},s:o}", "summary", "errors", doctor_count(results, DOCTOR_ERROR), "warnings",
-                     doctor_count(results, DOCTOR_WARNING), "unknown", doctor_count(results, DOCTOR_UNKNOWN), "ok",
-                     doctor_count(results, DOCTOR_OK), "not_applicable", doctor_count(results, DOCTOR_NOT_APPLICABLE),
-                     "checks", list);
+    return json_pack("{s:{s:i,s:i,s:i,s:i,s:i},s:o}", "summary", "errors", doctor_count(results, DOCTOR_ERROR),
+                     "warnings", doctor_count(results, DOCTOR_WARNING), "unknown",
+                     doctor_count(results, DOCTOR_UNKNOWN), "ok", doctor_count(results, DOCTOR_OK), "not_applicable",
+                     doctor_count(results, DOCTOR_NOT_APPLICABLE), "checks", list);
 }
 
 json_t *doctor_list_to_json(void) {
     json_t *list = json_array();
 
     for (const struct doctor_check *check = doctor_checks; check->id; check++)
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "id", check->id, "group", check->group, "against",
-                                              check->against, "title", check->title, "why", check->why, "fix", check->fix));
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "id", check->id, "group", check->group, "against",
+                                        check->against, "title", check->title, "why", check->why, "fix", check->fix));
     return json_pack("{s:o}", "checks", list);
 }

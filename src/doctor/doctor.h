@@ -50,10 +50,10 @@ struct doctor_result {
 };
 
 struct doctor_options {
-    const char *root;      /* folder or description */
-    char *const *only;     /* ids; NULL or empty: all */
-    bool expect_vfio;      /* judge the node as one that hands GPUs to virtual machines */
-    int deadline_ms;       /* for each check; 0: DOCTOR_DEADLINE_MS */
+    const char *root;                     /* folder or description */
+    char *const *only;                    /* ids; NULL or empty: all */
+    bool expect_vfio;                     /* judge the node as one that hands GPUs to virtual machines */
+    int deadline_ms;                      /* for each check; 0: DOCTOR_DEADLINE_MS */
     const struct config_key *runner_keys; /* for the fallbacks of what runner.conf does not say */
 };
 enum { DOCTOR_DEADLINE_MS = 5000 };

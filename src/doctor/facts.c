@@ -195,7 +195,8 @@ const GArray *doctor_cards(struct doctor_case *c) {
     names = doctor_root_list(c->root, "/proc/driver/nvidia/gpus");
     for (size_t i = 0; names && names[i]; i++) {
         g_autofree char *text = doctor_value(c, "/proc/driver/nvidia/gpus/%s/information", names[i]);
-        g_autofree char *minor_text = field(text ? text : "", "Device Minor"), *uuid = field(text ? text : "", "GPU UUID");
+        g_autofree char *minor_text = field(text ? text : "", "Device Minor"),
+                        *uuid = field(text ? text : "", "GPU UUID");
         struct doctor_card card = {.minor = minor_text ? (int)g_ascii_strtoll(minor_text, NULL, 10) : -1};
         struct pci_address at;
 
@@ -241,7 +242,8 @@ static void read_nodes(struct doctor_case *c, struct doctor_proc *proc) {
 
 /* "0::/system.slice/docker-<64 hex>.scope", "…/docker/<64 hex>", "/kubepods/…", "/machine.slice/libpod-…" */
 static bool names_container(const char *cgroup) {
-    static const char *const signs[] = {"docker-", "/docker/", "kubepods", "libpod-", "crio-", "cri-containerd-", "/lxc", "/machine-"};
+    static const char *const signs[] = {"docker-", "/docker/",        "kubepods", "libpod-",
+                                        "crio-",   "cri-containerd-", "/lxc",     "/machine-"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(signs); i++)
         if (strstr(cgroup, signs[i]))
@@ -438,5 +440,6 @@ void doctor_facts_free(struct doctor_facts *facts) {
     g_free(facts->driver_version);
     g_free(facts->vfio_sign);
     g_free(facts->dpkg);
+    g_free(facts->dpkg_trouble);
     g_free(facts);
 }

@@ -14,6 +14,7 @@ struct doctor_facts {
     GKeyFile *runner_conf;
     struct doctor_docker *docker;
     char *dpkg; /* /var/lib/dpkg/status; "" when there is none */
+    char *dpkg_trouble;
 };
 
 void doctor_docker_free(struct doctor_docker *docker); /* docker_facts.c; takes NULL */

@@ -8,9 +8,12 @@ enum { DPKG_MAX_BYTES = 64 << 20 };
 static const char *dpkg(struct doctor_case *c) {
     if (!c->facts->dpkg) {
         c->facts->dpkg = doctor_root_read(c->root, "/var/lib/dpkg/status", DPKG_MAX_BYTES);
-        if (!c->facts->dpkg)
+        if (!c->facts->dpkg) {
+            c->facts->dpkg_trouble = g_strdup(doctor_root_trouble(c->root));
             c->facts->dpkg = g_strdup("");
+        }
     }
+    doctor_root_set_trouble(c->root, c->facts->dpkg_trouble); /* for those who ask later too */
     return c->facts->dpkg;
 }
 

@@ -294,7 +294,8 @@ static void put_nvidia(struct root_text *root, char **words) {
                                              "Bus Type: \t PCIe\nBus Location: \t %s\nDevice Minor: \t %s\n"
                                              "GPU Excluded:\t No",
                                              words[3], words[1], words[2]);
-    g_autofree char *node = g_strconcat("/dev/nvidia", words[2], NULL), *name = g_strconcat("../nvidia", words[2], NULL);
+    g_autofree char *node = g_strconcat("/dev/nvidia", words[2], NULL),
+                    *name = g_strconcat("../nvidia", words[2], NULL);
     g_autofree char *link = g_strdup_printf("/dev/char/%d:%s", NVIDIA_CHAR_MAJOR, words[2]);
 
     putf(root, about, "/proc/driver/nvidia/gpus/%s/information", words[1]);
@@ -369,8 +370,8 @@ static void put_lines(struct root_text *root, const char *path, char **lines, si
 static const struct {
     const char *word;
     guint min_words;
-} forms[] = {{"include", 2}, {"file", 2}, {"text", 2},   {"link", 3},   {"dev", 4},    {"dir", 2},   {"space", 4},
-             {"denied", 2},  {"hang", 2}, {"remove", 2}, {"nvidia", 4}, {"pci", 4},    {"ask", 3}};
+} forms[] = {{"include", 2}, {"file", 2}, {"text", 2},   {"link", 3},   {"dev", 4}, {"dir", 2}, {"space", 4},
+             {"denied", 2},  {"hang", 2}, {"remove", 2}, {"nvidia", 4}, {"pci", 4}, {"ask", 3}};
 
 static bool has_form(char **words) {
     for (size_t i = 0; i < G_N_ELEMENTS(forms); i++)
