@@ -77,6 +77,7 @@ static bool can_judge(struct doctor_case *c, const GPtrArray *files) {
 void check_cdi_driver(struct doctor_case *c) {
     g_autoptr(GPtrArray) files = cdi_files(c);
     const char *loaded = doctor_driver_version(c);
+    g_autofree char *on_disk = doctor_library_version(c);
 
     if (!can_judge(c, files))
         return;
@@ -86,7 +87,10 @@ void check_cdi_driver(struct doctor_case *c) {
             const char *version = g_ptr_array_index(file->spec->versions, k);
             if (loaded[0] && doctor_version_compare(version, loaded) != 0) {
                 doctor_error(c, "%s mounts libraries of %s, loaded is %s", file->path, version, loaded);
-                doctor_fix(c, "nvidia-ctk cdi generate --output=%s", file->path);
+                if (on_disk && doctor_version_compare(version, on_disk) == 0)
+                    doctor_fix(c, "drain the node, then reboot it: the specification is of the driver on disk");
+                else
+                    doctor_fix(c, "nvidia-ctk cdi generate --output=%s", file->path);
             }
         }
     }

@@ -102,6 +102,12 @@ static char *find_library(struct doctor_case *c) {
     return NULL;
 }
 
+char *doctor_library_version(struct doctor_case *c) {
+    g_autofree char *path = find_library(c);
+
+    return path ? doctor_version_after(path, "libnvidia-ml.so.") : NULL;
+}
+
 void check_driver_library(struct doctor_case *c) {
     const char *loaded = doctor_driver_version(c);
     g_autofree char *path = find_library(c), *version = path ? doctor_version_after(path, "libnvidia-ml.so.") : NULL;

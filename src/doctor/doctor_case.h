@@ -72,6 +72,7 @@ const GArray *doctor_cards(struct doctor_case *c); /* of struct doctor_card */
 const GPtrArray *doctor_procs(struct doctor_case *c);
 const struct doctor_docker *doctor_docker(struct doctor_case *c);
 const char *doctor_driver_version(struct doctor_case *c); /* of the loaded driver; "" when none is */
+char *doctor_library_version(struct doctor_case *c);      /* of libnvidia-ml on disk; g_free, NULL: none, or not told */
 const char *doctor_runner_setting(struct doctor_case *c, const char *key);
 bool doctor_wants_vfio(struct doctor_case *c);
 const char *doctor_vfio_sign(struct doctor_case *c); /* why it is thought so */

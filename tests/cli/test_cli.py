@@ -19,7 +19,7 @@ BUILD = Path(os.environ.get("KR_BUILD", HERE.parent.parent / "build-test"))
 EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
-         "config show", "host", "runner", "version", "completion", "help"]
+         "config show", "doctor", "host", "runner", "version", "completion", "help"]
 
 
 def clean_environment(**more):

@@ -162,6 +162,9 @@ static void test_values_and_paths_are_named(void) {
                 "GPU 0000:05:00.0 shares IOMMU group 13 with 0000:06:00.0 (class 0200, driver none)", NULL);
     assert_says("cdi-stale-devices.txt", "cdi-stale-devices", "GPU-99999999-0000-4000-8000-000000000000",
                 "--output=/etc/cdi/nvidia.yaml");
+    assert_says("cdi-stale-driver.txt", "cdi-stale-driver", "/var/run/cdi/nvidia.json mounts libraries of 535.183.01",
+                "nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.json");
+    assert_says("sick.txt", "cdi-stale-driver", "mounts libraries of 550.90.07, loaded is 550.54.15", "reboot");
     assert_says("token-mode.txt", "token-mode", "/etc/kohakuriver/join-token has mode 0644",
                 "chmod 0600 /etc/kohakuriver/join-token");
     assert_says("driver-auto-upgrade.txt", "driver-auto-upgrade", "libcuda1", "apt-mark hold libcuda1");
@@ -229,9 +232,11 @@ static void write_below(const char *root, const char *name, const char *text) {
 
 static void test_an_image_is_read_inside_itself(void) {
     g_autofree char *image = g_dir_make_tmp("kr-doctor-XXXXXX", NULL);
-    g_autofree char *link = g_build_filename(image, "etc/release", NULL), *fifo = g_build_filename(image, "etc/fifo", NULL);
+    g_autofree char *link = g_build_filename(image, "etc/release", NULL),
+                    *fifo = g_build_filename(image, "etc/fifo", NULL);
     g_autofree char *folder = g_build_filename(image, "etc", NULL);
-    g_autofree char *file = g_build_filename(image, "etc/os-release", NULL), *big = g_build_filename(image, "etc/big", NULL);
+    g_autofree char *file = g_build_filename(image, "etc/os-release", NULL),
+                    *big = g_build_filename(image, "etc/big", NULL);
     const char *const argv[] = {"true", NULL};
     struct doctor_root *root;
     struct doctor_space space;
@@ -269,7 +274,8 @@ static void test_an_image_is_read_inside_itself(void) {
 }
 
 static void test_this_machine_is_read_and_no_device_is_opened(void) {
-    const char *const argv[] = {"echo", "hello", NULL}, *const fails[] = {"false", NULL}, *const none[] = {"/no/such", NULL};
+    const char *const argv[] = {"echo", "hello", NULL}, *const fails[] = {"false", NULL},
+                      *const none[] = {"/no/such", NULL};
     struct doctor_root *root = doctor_root_open("/", NULL);
     g_autofree char *said = doctor_root_ask(root, argv), *own = g_strdup_printf("/proc/%d/fd/0", (int)getpid());
     struct doctor_stat st;
@@ -313,12 +319,13 @@ static void test_mistakes_in_descriptions_are_named(void) {
 static struct cdi_spec *parse(const char *text) { return cdi_spec_parse(text, strlen(text), NULL); }
 
 static void test_cdi_yaml(void) {
-    struct cdi_spec *spec = parse("---\n# made\ncdiVersion: 0.6.0\nkind: 'nvidia.com/gpu' # ours\ndevices:\n"
-                                  "  -   name: \"0\"\n      containerEdits:\n        deviceNodes:\n          - path: /dev/nvidia0\n"
-                                  "            hostPath: /dev/nvidia0\n"
-                                  "  - name: all\n    annotations:\n      name: inner\n"
-                                  "containerEdits:\n  mounts:\n  - hostPath: /usr/lib/libcuda.so.1\n"
-                                  "  - hostPath: /usr/lib/libnvidia-ml.so.570.1\n");
+    struct cdi_spec *spec = parse(
+        "---\n# made\ncdiVersion: 0.6.0\nkind: 'nvidia.com/gpu' # ours\ndevices:\n"
+        "  -   name: \"0\"\n      containerEdits:\n        deviceNodes:\n          - path: /dev/nvidia0\n"
+        "            hostPath: /dev/nvidia0\n"
+        "  - name: all\n    annotations:\n      name: inner\n"
+        "containerEdits:\n  mounts:\n  - hostPath: /usr/lib/libcuda.so.1\n"
+        "  - hostPath: /usr/lib/libnvidia-ml.so.570.1\n");
 
     g_assert_nonnull(spec);
     g_assert_cmpstr(spec->kind, ==, "nvidia.com/gpu");
