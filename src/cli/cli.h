@@ -103,6 +103,7 @@ int cmd_node_topo(struct cli *cli);
 int cmd_node_summary(struct cli *cli);
 int cmd_node_watch(struct cli *cli);
 int cmd_config_show(struct cli *cli);
+int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_completion(struct cli *cli);
