@@ -187,8 +187,8 @@ static void release_held(struct executor *x) {
         if (ex->phase != EXEC_HELD)
             continue;
         ex->drain_by_ms = clock_mono_ms() + x->config.drain_timeout_ms;
-        if (ex->file.phase == LEASE_ENDED)
-            execution_enter(ex, ex->file.report.released ? EXEC_DONE : EXEC_REMOVING);
+        if (ex->file.phase == LEASE_ENDED) /* a write that failed can be read and still not be durable: once more */
+            execution_enter(ex, ex->file.report.released ? EXEC_DONE : EXEC_SAVING);
         else
             execution_enter(ex, EXEC_STOCK);
     }
