@@ -89,7 +89,7 @@ static const struct {
     const char *type;
     bool (*take)(struct executor *x, const json_t *message, GError **error);
 } words[] = {
-    {WIRE_BEAT, take_beat},   {WIRE_START, take_start},   {WIRE_STOP, take_stop}, {WIRE_PAUSE, take_pause},
+    {WIRE_BEAT, take_beat},     {WIRE_START, take_start},   {WIRE_STOP, take_stop}, {WIRE_PAUSE, take_pause},
     {WIRE_RESUME, take_resume}, {WIRE_FORGET, take_forget}, {WIRE_ACK, take_ack},
 };
 
