@@ -38,8 +38,8 @@ test: test-deps ## every suite; ends with: N passed, N failed, N skipped
 	$(PYTHON) tests/run_suites.py --build $(TEST)
 unit: test-build ## the unit tests alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only unit
-sim: test-build ## the simulated cluster alone (SEED=N replays one history, STEPS=N sets its length)
-	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
+sim: test-build ## the simulated cluster alone (SEED=N replays one history; STEPS=N its length, KEEP=1,4-7 only these steps, told)
+	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(if $(KEEP),SIM_KEEP=$(KEEP)) $(if $(MUTANT),SIM_MUTANT=$(MUTANT)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
 SOAK ?= 20000000
 sim-soak: test-build ## the same for long: SOAK=20000000 steps over fresh seeds
 	SIM_SOAK=$(SOAK) $(TEST)/tests/sim/sim_host --tap
