@@ -11,7 +11,7 @@
 #include "doctor/doctor_root.h"
 #include "gpu/gpu_pci.h"
 
-enum { PCI_VENDOR_NVIDIA = 0x10de, NVIDIA_MAJOR_NUMBER = 195, NVIDIACTL_MINOR = 255 };
+enum { NVIDIA_MAJOR_NUMBER = 195, NVIDIACTL_MINOR = 255 };
 
 struct doctor_pci {
     struct pci_address at;
