@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e san fuzz bench lint format install clean help
+.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -38,8 +38,8 @@ test: test-deps ## every suite; ends with: N passed, N failed, N skipped
 	$(PYTHON) tests/run_suites.py --build $(TEST)
 unit: test-build ## the unit tests alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only unit
-sim: test-build ## the simulated cluster alone (SEED=N replays one history, STEPS=N sets its length)
-	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
+sim: test-build ## the simulated cluster alone (SEED=N replays one history; STEPS=N its length, KEEP=1,4-7 only these steps, told)
+	$(if $(SEED),SIM_SEED=$(SEED)) $(if $(STEPS),SIM_STEPS=$(STEPS)) $(if $(KEEP),SIM_KEEP=$(KEEP)) $(if $(MUTANT),SIM_MUTANT=$(MUTANT)) $(PYTHON) tests/run_suites.py --build $(TEST) --only sim --verbose
 SOAK ?= 20000000
 sim-soak: test-build ## the same for long: SOAK=20000000 steps over fresh seeds
 	SIM_SOAK=$(SOAK) $(TEST)/tests/sim/sim_host --tap
@@ -47,6 +47,8 @@ cli: test-build ## the tests of the command line alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only cli
 e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only e2e $(if $(NAME),--name $(NAME))
+gpu: test-build ## the worker against nvidia-smi, on a machine with a real card
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only gpu
 
 san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false

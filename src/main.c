@@ -141,6 +141,16 @@ static const struct cli_option config_options[] = {
     OPTIONS_END,
 };
 
+static const struct cli_option doctor_options[] = {
+    {"check", 'c', CLI_LIST, "ID", NULL, "only this check; may be given several times"},
+    {"list", 'l', CLI_FLAG, NULL, NULL, "list the checks with what each wants, look at nothing"},
+    {"vfio", 0, CLI_FLAG, NULL, NULL, "judge the node as one that hands GPUs to virtual machines"},
+    {"root", 0, CLI_TEXT, "DIR", NULL,
+     "look at the files below DIR (an image) or at a description of a machine (for tests)"},
+    {"format", 'f', CLI_TEXT, "text|json", "text|json", "how to print it: a report, or JSON"},
+    OPTIONS_END,
+};
+
 static const struct cli_option help_options[] = {
     {"man", 0, CLI_FLAG, NULL, NULL, "print the manual page, as roff"},
     OPTIONS_END,
@@ -443,6 +453,19 @@ static const struct cli_verb verbs[] = {
         .summary = "show every setting, its value and where that comes from",
         .options = config_options,
         .run = cmd_config_show,
+    },
+    {
+        .path = "doctor",
+        .summary = "look at this node for what will cost tasks or GPUs one day",
+        .help =
+            "Run it as root on a node, before its runner and after each change of driver, Docker or kernel. It reads "
+            "files, changes nothing, and never wakes a driver; a read that hangs is given up after 5 seconds and "
+            "reported. Exits with 1 when there are errors, with 0 when there are warnings alone.\n"
+            "\n"
+            "  kohakuriver doctor\n"
+            "  kohakuriver doctor --check driver-library-mismatch --check cdi-stale-driver",
+        .options = doctor_options,
+        .run = cmd_doctor,
     },
     {
         .path = "host",

@@ -24,7 +24,8 @@ ROOMS = {
     "vm": {"base", "model", "net"},
     "host": {"base", "model", "net", "core", "store"},
     "runner": {"base", "model", "net", "gpu", "engine", "vfio", "vm"},
-    "cli": {"base", "model", "net"},
+    "doctor": {"base", "model", "gpu"},  # of gpu: pure helpers (PCI addresses)
+    "cli": {"base", "model", "net", "doctor"},
 }
 # main.c joins the rooms: the verbs, the two daemons, the GPU worker.
 MAIN_MAY_INCLUDE = {"cli/cli.h", "host/host.h", "host/host_config.h", "runner/runner.h", "runner/runner_config.h",

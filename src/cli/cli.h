@@ -113,6 +113,7 @@ int cmd_vps_resume(struct cli *cli);
 int cmd_vps_delete(struct cli *cli);
 int cmd_vps_logs(struct cli *cli);
 int cmd_config_show(struct cli *cli);
+int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_completion(struct cli *cli);

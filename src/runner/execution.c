@@ -305,7 +305,7 @@ static void on_stock(void *user, const struct engine_container *container, const
     struct execution *ex = user;
 
     ex->step = NULL;
-    if (g_error_matches(error, KR_ERROR, KR_ERROR_NOT_FOUND)) {
+    if (g_error_matches(error, KR_ERROR, KR_ERROR_NOT_FOUND) || (error && fault_mutant("R3-node-silence-is-absence"))) {
         nothing_there(ex);
         return;
     }
@@ -352,7 +352,7 @@ static void go_to_start(struct execution *ex) {
     g_autoptr(GError) error = NULL;
 
     ex->file.phase = LEASE_STARTING;
-    if (execution_save(ex, &error)) {
+    if (fault_mutant("R5-node-start-before-record") || execution_save(ex, &error)) {
         execution_enter(ex, EXEC_STARTING);
         return;
     }
@@ -379,7 +379,7 @@ static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
             g_string_append_printf(why, "%sGPU %d (%s) of node %s is not free: %s", why->len ? "; " : "",
                                    ex->file.lease.gpus[i].index, checks[i].uuid, ex->executor->config.node,
                                    checks[i].why ? checks[i].why : "unknown");
-    if (why->len)
+    if (why->len && !fault_mutant("R1-node-start-unchecked"))
         execution_give_up(ex, TASK_FAILED, why->str);
     else
         checked(ex);

@@ -188,7 +188,7 @@ void execution_begin_saving(struct execution *ex) {
     ex->executor->handlers.on_output(ex->executor->user, ex->file.lease.task_id);
     give_result_a_name(ex);
     ex->file.phase = LEASE_ENDED;
-    if (!execution_save(ex, &error)) {
+    if (!fault_mutant("R5-node-remove-before-record") && !execution_save(ex, &error)) {
         if (!ex->is_save_failing)
             log_error("task %u has ended and its result cannot be written, trying again: %s", ex->file.lease.task_id,
                       error->message);
@@ -224,7 +224,7 @@ static void on_removed(void *user, const GError *error) {
     g_autofree char *why = NULL;
 
     ex->step = NULL;
-    if (error) {
+    if (error && !fault_mutant("R2-node-removal-unproved")) {
         why = g_strdup_printf("its container cannot be removed: %s", error->message);
         not_yet(ex, why);
         return;
@@ -268,7 +268,9 @@ static void on_evidence(void *user, const struct gpu_check *checks, size_t n) {
             g_string_append_printf(why, "%sGPU %d: %s", why->len ? "; " : "", ex->file.lease.gpus[i].index,
                                    checks[i].why ? checks[i].why : "not free");
     }
-    if (why->len)
+    if (fault_mutant("R2-node-no-evidence"))
+        found_free(ex, PROOF_CARD);
+    else if (why->len)
         not_yet(ex, why->str);
     else
         found_free(ex, facts);
@@ -310,4 +312,6 @@ void execution_begin_done(struct execution *ex) {
     log_info("task %u: %s%s%s", ex->file.lease.task_id, task_state_to_str(ex->file.report.state),
              ex->file.report.reason ? ": " : "", ex->file.report.reason ? ex->file.report.reason : "");
     execution_report(ex);
+    if (fault_mutant("R5-node-forget-before-ack"))
+        executor_ack(ex->executor, ex->file.lease.task_id, ex->file.lease.epoch);
 }

@@ -187,8 +187,8 @@ static void release_held(struct executor *x) {
         if (ex->phase != EXEC_HELD)
             continue;
         ex->drain_by_ms = clock_mono_ms() + x->config.drain_timeout_ms;
-        if (ex->file.phase == LEASE_ENDED)
-            execution_enter(ex, ex->file.report.released ? EXEC_DONE : EXEC_REMOVING);
+        if (ex->file.phase == LEASE_ENDED) /* a write that failed can be read and still not be durable: once more */
+            execution_enter(ex, ex->file.report.released ? EXEC_DONE : EXEC_SAVING);
         else
             execution_enter(ex, EXEC_STOCK);
     }
@@ -231,7 +231,7 @@ static bool cards_check(const struct executor *x, const struct lease *lease, GEr
     struct execution *ex;
 
     g_hash_table_iter_init(&iter, x->executions);
-    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex))
+    while (!fault_mutant("R1-node-second-lease") && g_hash_table_iter_next(&iter, NULL, (void **)&ex))
         for (size_t i = 0; i < lease->n_gpus; i++)
             if (lease_has_gpu(&ex->file.lease, lease->gpus[i].uuid)) {
                 char since[CLOCK_TEXT_BYTES];
@@ -247,7 +247,8 @@ static bool admit(const struct executor *x, const struct lease *lease, GError **
 
     if (strcmp(lease->node, x->config.node) != 0)
         return kr_fail(error, REFUSED, "the lease is for node %s, this is node %s", lease->node, x->config.node);
-    if (lease->boot_id[0] && x->config.boot_id[0] && strcmp(lease->boot_id, x->config.boot_id) != 0)
+    if (lease->boot_id[0] && x->config.boot_id[0] && strcmp(lease->boot_id, x->config.boot_id) != 0 &&
+        !fault_mutant("R2-node-other-boot"))
         return kr_fail(error, REFUSED, "the lease is of another boot of node %s, which was rebooted since",
                        x->config.node);
     if (ex)
@@ -299,7 +300,7 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
         return;
     }
     file.spec = task_spec_copy(spec);
-    if (!lease_files_save(x->leases, &file, &error)) {
+    if (!fault_mutant("R5-node-start-before-record") && !lease_files_save(x->leases, &file, &error)) {
         x->is_disk_suspect = true;
         g_prefix_error(&error, "node %s cannot write its lease: ", x->config.node);
         not_recorded(x, &file, error->message);
@@ -356,7 +357,8 @@ bool executor_forget_now(struct execution *ex) {
     struct lease lease = ex->file.lease;
     g_autoptr(GError) error = NULL;
 
-    if (!ex->is_forget_wanted || ex->phase < EXEC_EVIDENCE || ex->phase == EXEC_DONE)
+    if (!ex->is_forget_wanted || ex->phase == EXEC_DONE ||
+        (ex->phase < EXEC_EVIDENCE && !fault_mutant("R2-node-forget-running")))
         return false;
     if (!lease_files_remove(x->leases, &lease, &error)) {
         log_error("task %u: its lease file stays for now: %s", lease.task_id, error->message);

@@ -20,7 +20,7 @@ EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
          "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
-         "config show", "host", "runner", "version", "completion", "help"]
+         "config show", "doctor", "host", "runner", "version", "completion", "help"]
 
 
 def clean_environment(**more):

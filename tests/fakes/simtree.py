@@ -55,7 +55,8 @@ def link_driver(root, device, driver):
 def remove_device(root, name):
     entry = root / "sys/bus/pci/devices" / name
     folder = entry.resolve()
-    (folder / "vendor").unlink(missing_ok=True)
+    if folder.is_dir():
+        (folder / "vendor").unlink(missing_ok=True)
     if entry.is_symlink():
         entry.unlink()
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,11 +70,14 @@ def place_device(root, spec):
             remove_device(root, spec["pci"])
         return entry
     folder = root.joinpath("sys/devices", *spec["path"], spec["pci"])
-    if entry.exists() and entry.resolve() != folder.resolve():
+    target = os.path.relpath(folder, entry.parent)
+    if entry.exists() and not (entry.is_symlink() and os.readlink(entry) == target):
         remove_device(root, spec["pci"])
     folder.mkdir(parents=True, exist_ok=True)
+    if entry.is_symlink() and os.readlink(entry) != target:  # its bridge went, and the folder with it
+        entry.unlink()
     if not entry.is_symlink():
-        entry.symlink_to(os.path.relpath(folder, entry.parent))
+        entry.symlink_to(target)
     return folder
 
 

@@ -86,7 +86,8 @@ static void refresh(void) {
 static void sleep_ms(long ms) {
     struct timespec span = {ms / 1000, ms % 1000 * 1000000};
 
-    nanosleep(&span, NULL);
+    if (ms > 0)
+        nanosleep(&span, NULL);
 }
 
 /* The fault that `faults` names for a function: by its name, its name without _vN, or "*". */
