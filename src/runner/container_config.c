@@ -153,12 +153,41 @@ static bool bind_numa(struct container_plan *plan, const struct execution *ex, G
     return true;
 }
 
+static char *const *make_pci(struct container_plan *plan, const struct execution *ex, GError **error) {
+    const struct executor_gpus *gpus = &ex->executor->gpus;
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
+    for (size_t i = 0; i < ex->file.lease.n_gpus; i++) {
+        const char *uuid = ex->file.lease.gpus[i].uuid;
+        const char *pci = gpus->pci_of ? gpus->pci_of(gpus->user, uuid) : NULL;
+
+        if (!pci) {
+            kr_fail(error, REFUSED, "where GPU %s sits in node %s is not known", uuid, ex->executor->config.node);
+            return NULL;
+        }
+        g_strv_builder_add(builder, pci);
+    }
+    return keep_strv(plan, builder);
+}
+
+/* What makes it a machine; nothing to do for a container. */
+static bool make_machine(struct container_plan *plan, const struct execution *ex, GError **error) {
+    if (!ex->file.spec->vm)
+        return true;
+    plan->config.vm = ex->file.spec->vm;
+    plan->config.image = ex->file.spec->vm->image;
+    plan->config.network = ex->file.spec->vm->network;
+    plan->config.gpu_pci = make_pci(plan, ex, error);
+    return plan->config.gpu_pci != NULL;
+}
+
 static bool choose_image(struct container_plan *plan, const struct execution *ex, GError **error) {
     const struct executor *x = ex->executor;
     const char *image = ex->file.spec->image ? ex->file.spec->image : x->config.default_image;
 
     plan->config.image = image;
-    return image[0] || kr_fail(error, REFUSED, "no image is named and node %s has no default_image", x->config.node);
+    return image[0] || ex->file.spec->vm ||
+           kr_fail(error, REFUSED, "no image is named and node %s has no default_image", x->config.node);
 }
 
 bool container_plan_make(const struct execution *ex, struct container_plan *ret_plan, GError **error) {
@@ -182,7 +211,8 @@ bool container_plan_make(const struct execution *ex, struct container_plan *ret_
     plan.config.labels = make_labels(&plan, ex);
     plan.config.env = make_env(&plan, ex);
     plan.config.gpu_uuids = make_uuids(&plan, lease);
-    if (choose_image(&plan, ex, error) && bind_numa(&plan, ex, error) && make_mounts(&plan, ex, error)) {
+    if (choose_image(&plan, ex, error) && bind_numa(&plan, ex, error) && make_mounts(&plan, ex, error) &&
+        make_machine(&plan, ex, error)) {
         *ret_plan = plan;
         return true;
     }

@@ -11,7 +11,7 @@
 #include "runner/executor_internal.h"
 #include "runner/survivors.h"
 
-enum { KILL_AGAIN_MS = 5000, VERIFY_PATIENCE_MS = 15000, LOG_REFUSALS = 3 };
+enum { KILL_AGAIN_MS = 5000, LOG_REFUSALS = 3 };
 
 static void begin_held(struct execution *ex) {}
 static void begin_stock(struct execution *ex);
@@ -19,7 +19,6 @@ static void begin_checking(struct execution *ex);
 static void begin_creating(struct execution *ex);
 static void begin_pulling(struct execution *ex);
 static void begin_starting(struct execution *ex);
-static void begin_verifying(struct execution *ex);
 static void begin_running(struct execution *ex);
 
 static const struct {
@@ -32,7 +31,7 @@ static const struct {
     [EXEC_CREATING] = {"creating", begin_creating},
     [EXEC_PULLING] = {"pulling", begin_pulling},
     [EXEC_STARTING] = {"starting", begin_starting},
-    [EXEC_VERIFYING] = {"verifying", begin_verifying},
+    [EXEC_VERIFYING] = {"verifying", execution_begin_verifying},
     [EXEC_RUNNING] = {"running", begin_running},
     [EXEC_ENDING] = {"ending", execution_begin_ending},
     [EXEC_OUTPUT] = {"output", execution_begin_output},
@@ -57,6 +56,7 @@ struct execution *execution_new(struct executor *executor, struct lease_file *fi
     ex->file = *file;
     memset(file, 0, sizeof *file);
     ex->phase = EXEC_HELD;
+    ex->is_machine = ex->file.spec && ex->file.spec->vm;
     init_timer(ex, &ex->step_timer);
     init_timer(ex, &ex->attach_timer);
     init_timer(ex, &ex->kill_timer);
@@ -98,6 +98,10 @@ void execution_free(struct execution *ex) {
     uv_close((uv_handle_t *)&ex->attach_timer, on_timer_closed);
     uv_close((uv_handle_t *)&ex->kill_timer, on_timer_closed);
     uv_close((uv_handle_t *)&ex->pause_timer, on_timer_closed);
+}
+
+struct engine *execution_engine(const struct execution *ex) {
+    return ex->is_machine ? ex->executor->machines : ex->executor->engine;
 }
 
 /* ---- moving ---- */
@@ -343,7 +347,7 @@ static void on_stock(void *user, const struct engine_container *container, const
 static void begin_stock(struct execution *ex) {
     g_autofree char *name = execution_name(ex);
 
-    ex->step = engine_inspect(ex->executor->engine, ex->file.container ? ex->file.container : name, on_stock, ex);
+    ex->step = engine_inspect(execution_engine(ex), ex->file.container ? ex->file.container : name, on_stock, ex);
 }
 
 /* Decided, recorded; the start follows. */
@@ -401,7 +405,11 @@ static void begin_checking(struct execution *ex) {
 /* ---- creating, pulling ---- */
 
 static const char *image_of(const struct execution *ex) {
-    return ex->file.spec && ex->file.spec->image ? ex->file.spec->image : ex->executor->config.default_image;
+    const struct task_spec *spec = ex->file.spec;
+
+    if (spec && spec->vm)
+        return spec->vm->image;
+    return spec && spec->image ? spec->image : ex->executor->config.default_image;
 }
 
 static void image_missing(struct execution *ex) {
@@ -409,11 +417,13 @@ static void image_missing(struct execution *ex) {
 
     if (ex->file.stop_requested) {
         stopped_before_start(ex);
-    } else if (ex->executor->config.may_pull && !ex->was_pulled) {
+    } else if (ex->executor->config.may_pull && !ex->was_pulled && !ex->is_machine) {
         execution_enter(ex, EXEC_PULLING);
     } else {
         reason = g_strdup_printf("the image %s is not on node %s%s", image_of(ex), ex->executor->config.node,
-                                 ex->executor->config.may_pull ? "" : " (its pull_policy is never)");
+                                 ex->is_machine                  ? " (`kohakuriver qemu image list` there)"
+                                 : ex->executor->config.may_pull ? ""
+                                                                 : " (its pull_policy is never)");
         execution_give_up(ex, TASK_FAILED, reason);
     }
 }
@@ -457,7 +467,7 @@ static void begin_creating(struct execution *ex) {
         return;
     }
     ex->may_have_container = true;
-    ex->step = engine_create(ex->executor->engine, &plan.config, on_created, ex);
+    ex->step = engine_create(execution_engine(ex), &plan.config, on_created, ex);
     container_plan_clear(&plan);
 }
 
@@ -478,7 +488,7 @@ static void on_pulled(void *user, const GError *error) {
 
 static void begin_pulling(struct execution *ex) {
     log_info("task %u: fetching the image %s", ex->file.lease.task_id, image_of(ex));
-    ex->step = engine_pull(ex->executor->engine, image_of(ex), on_pulled, ex);
+    ex->step = engine_pull(execution_engine(ex), image_of(ex), on_pulled, ex);
 }
 
 /* ---- starting ---- */
@@ -499,7 +509,7 @@ static void on_started(void *user, const GError *error) {
 }
 
 static void begin_starting(struct execution *ex) {
-    ex->step = engine_start(ex->executor->engine, ex->file.container, on_started, ex);
+    ex->step = engine_start(execution_engine(ex), ex->file.container, on_started, ex);
 }
 
 /* ---- what goes on beside the phases while the container lives ---- */
@@ -577,110 +587,10 @@ void execution_attach(struct execution *ex) {
     if (!ex->log && !ex->is_output_done)
         ex->log = log_writer_open(x->logs, ex->file.lease.task_id, ex->file.lease.epoch);
     if (!ex->logs && !ex->is_output_done)
-        ex->logs = engine_logs(x->engine, ex->file.container, log_writer_since_ns(ex->log), !ex->is_last_reading, &sink,
-                               ex);
+        ex->logs = engine_logs(execution_engine(ex), ex->file.container, log_writer_since_ns(ex->log),
+                               !ex->is_last_reading, &sink, ex);
     if (!ex->wait && ex->phase < EXEC_ENDING)
-        ex->wait = engine_wait(x->engine, ex->file.container, on_wait_done, ex);
-}
-
-/* ---- verifying: exactly the leased cards, no more, no less (L52) ---- */
-
-static int compare_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
-
-/* NULL when some minor is not known. */
-static GArray *leased_minors(const struct execution *ex, const char **ret_unknown) {
-    g_autoptr(GArray) minors = g_array_new(FALSE, FALSE, sizeof(int));
-    const struct executor_gpus *gpus = &ex->executor->gpus;
-
-    for (size_t i = 0; i < ex->file.lease.n_gpus; i++) {
-        int minor;
-        if (!gpus->minor_of(gpus->user, ex->file.lease.gpus[i].uuid, &minor)) {
-            *ret_unknown = ex->file.lease.gpus[i].uuid;
-            return NULL;
-        }
-        g_array_append_val(minors, minor);
-    }
-    g_array_sort(minors, compare_ints);
-    return g_steal_pointer(&minors);
-}
-
-static char *minors_to_str(const GArray *minors) {
-    g_autoptr(GString) text = g_string_new(NULL);
-
-    for (guint i = 0; i < minors->len; i++)
-        g_string_append_printf(text, "%s/dev/nvidia%d", i ? " " : "", g_array_index(minors, int, i));
-    return minors->len ? g_string_free(g_steal_pointer(&text), FALSE) : g_strdup("none");
-}
-
-/* NULL when all is well, or when the process has ended meanwhile; else what is wrong. *ret_unknown: no answer was to be had
- * (yet). */
-static char *verify(const struct execution *ex, pid_t pid, bool *ret_unknown) {
-    g_autoptr(GArray) found = NULL, wanted = NULL;
-    g_autofree char *found_text = NULL, *wanted_text = NULL;
-    g_autoptr(GError) error = NULL;
-    const char *unknown = NULL;
-
-    *ret_unknown = false;
-    if (!ex->executor->gpus.minors_visible(pid, &found, &error)) {
-        if (g_error_matches(error, KR_ERROR, KR_ERROR_NOT_FOUND))
-            return NULL;
-        return g_strdup_printf("which GPUs arrived in the container cannot be seen: %s", error->message);
-    }
-    wanted = leased_minors(ex, &unknown);
-    *ret_unknown = !wanted;
-    if (!wanted)
-        return g_strdup_printf("the device number of GPU %s is not known, so its arrival cannot be verified", unknown);
-    if (found->len == wanted->len &&
-        (found->len == 0 || memcmp(found->data, wanted->data, found->len * sizeof(int)) == 0))
-        return NULL;
-    found_text = minors_to_str(found);
-    wanted_text = minors_to_str(wanted);
-    return g_strdup_printf("the container has not exactly the GPUs of its lease: found %s, leased %s", found_text,
-                           wanted_text);
-}
-
-static void send_signal(struct execution *ex, int signum);
-
-static void judge(struct execution *ex, const struct engine_container *container) {
-    bool is_unknown;
-    g_autofree char *failure = verify(ex, container->pid, &is_unknown);
-
-    if (is_unknown && clock_mono_ms() < ex->verify_by_ms) { /* the first look at the cards may still be under way */
-        execution_retry(ex, EXEC_VERIFYING, ex->executor->config.retry_ms);
-        return;
-    }
-    ex->failure = g_steal_pointer(&failure);
-    if (!ex->failure) {
-        ex->file.started_ms = MAX(container->started_ms, 1);
-        lease_files_note_start(ex->executor->leases, ex->file.lease.task_id, ex->file.started_ms);
-    }
-    execution_enter(ex, EXEC_RUNNING);
-    execution_report(ex);
-}
-
-static void on_verified(void *user, const struct engine_container *container, const GError *error) {
-    struct execution *ex = user;
-
-    ex->step = NULL;
-    if (g_error_matches(error, KR_ERROR, KR_ERROR_NOT_FOUND)) {
-        execution_vanished(ex);
-        return;
-    }
-    if (error) {
-        execution_retry(ex, EXEC_VERIFYING, ex->executor->config.retry_ms);
-        return;
-    }
-    if (container->state != ENGINE_RUNNING) {
-        execution_enter(ex, EXEC_ENDING);
-        return;
-    }
-    judge(ex, container);
-}
-
-static void begin_verifying(struct execution *ex) {
-    if (!ex->verify_by_ms)
-        ex->verify_by_ms = clock_mono_ms() + VERIFY_PATIENCE_MS;
-    ex->step = engine_inspect(ex->executor->engine, ex->file.container, on_verified, ex);
+        ex->wait = engine_wait(execution_engine(ex), ex->file.container, on_wait_done, ex);
 }
 
 /* ---- running and stopping ---- */
@@ -696,6 +606,8 @@ static void name_survivors(struct execution *ex) {
     ex->survivors = g_steal_pointer(&text);
     execution_report(ex);
 }
+
+static void send_signal(struct execution *ex, int signum);
 
 static void on_kill_timer(uv_timer_t *timer) {
     struct execution *ex = timer->data;
@@ -714,9 +626,15 @@ static void on_resend_timer(uv_timer_t *timer) {
         send_signal(ex, ex->signum);
 }
 
+static int64_t grace_ms(const struct execution *ex) {
+    const struct executor_config *config = &ex->executor->config;
+
+    return ex->is_machine ? config->machine_grace_ms : config->stop_grace_ms;
+}
+
 static void on_signalled(void *user, const GError *error) {
     struct execution *ex = user;
-    int64_t next_ms = ex->signum == SIGKILL ? KILL_AGAIN_MS : ex->executor->config.stop_grace_ms;
+    int64_t next_ms = ex->signum == SIGKILL ? KILL_AGAIN_MS : grace_ms(ex);
 
     ex->signal = NULL;
     if (!error) {
@@ -732,7 +650,7 @@ static void send_signal(struct execution *ex, int signum) {
     engine_call_cancel(g_steal_pointer(&ex->signal));
     uv_timer_stop(&ex->kill_timer);
     ex->signum = signum;
-    ex->signal = engine_signal(ex->executor->engine, ex->file.container, signum, on_signalled, ex);
+    ex->signal = engine_signal(execution_engine(ex), ex->file.container, signum, on_signalled, ex);
 }
 
 /* What is frozen takes no signal; execution_pause.c comes back to RUNNING when it is thawed. */

@@ -92,7 +92,7 @@ static void on_ended(void *user, const struct engine_container *container, const
 }
 
 void execution_begin_ending(struct execution *ex) {
-    ex->step = engine_inspect(ex->executor->engine, ex->file.container, on_ended, ex);
+    ex->step = engine_inspect(execution_engine(ex), ex->file.container, on_ended, ex);
 }
 
 void execution_vanished(struct execution *ex) {
@@ -127,7 +127,7 @@ static void on_output_timeout(uv_timer_t *timer) {
     engine_call_cancel(g_steal_pointer(&ex->logs));
     ex->is_rereading = true;
     uv_timer_stop(&ex->attach_timer);
-    ex->step = engine_inspect(ex->executor->engine, ex->file.container, on_output_engine, ex);
+    ex->step = engine_inspect(execution_engine(ex), ex->file.container, on_output_engine, ex);
 }
 
 /* The patience is with an engine that delivers nothing. Bytes of a reading that broke off and begins again are nothing new. */
@@ -241,7 +241,7 @@ void execution_begin_removing(struct execution *ex) {
         execution_enter(ex, EXEC_EVIDENCE);
         return;
     }
-    ex->step = engine_remove(ex->executor->engine, ex->file.container ? ex->file.container : name, on_removed, ex);
+    ex->step = engine_remove(execution_engine(ex), ex->file.container ? ex->file.container : name, on_removed, ex);
 }
 
 /* One look may fall between two allocations; only so many in a row are a proof. */

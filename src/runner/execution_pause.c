@@ -28,7 +28,7 @@ void execution_sync_pause(struct execution *ex) {
     if (ex->phase != EXEC_RUNNING || ex->pausing || wanted == ex->is_paused)
         return;
     ex->is_pausing = wanted;
-    ex->pausing = engine_pause(ex->executor->engine, ex->file.container, wanted, on_paused, ex);
+    ex->pausing = engine_pause(execution_engine(ex), ex->file.container, wanted, on_paused, ex);
 }
 
 void execution_pause(struct execution *ex, bool is_pause) {

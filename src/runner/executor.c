@@ -22,6 +22,7 @@ static void own_config(struct executor *x, const struct executor_config *config)
     x->config.working_dir = g_strdup(config->working_dir);
     x->config.output_timeout_ms = config->output_timeout_ms ? config->output_timeout_ms : 20000;
     x->config.evidence_samples = MAX(config->evidence_samples, 1);
+    x->config.machine_grace_ms = config->machine_grace_ms ? config->machine_grace_ms : 60000;
     x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
     x->cluster_id = g_strdup(config->cluster_id);
     x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);
@@ -72,6 +73,7 @@ void executor_set_cluster(struct executor *x, const char *cluster_id) {
     x->cluster_id = g_strdup(cluster_id);
 }
 
+void executor_set_machines(struct executor *x, struct engine *machines) { x->machines = machines; }
 void executor_set_injection(struct executor *x, enum engine_injection injection) { x->config.injection = injection; }
 
 static struct execution *find(const struct executor *x, uint32_t task_id) {
@@ -134,20 +136,20 @@ static void on_stray_removed(void *user, const GError *error) {
 }
 
 /* A container of ours that can have no lease. One that never ran is of no use to anybody. */
-static void reject(struct executor *x, const struct engine_container *c, const char *why) {
+static void reject(struct executor *x, struct engine *engine, const struct engine_container *c, const char *why) {
     bool has_run = c->state != ENGINE_CREATED;
 
     log_error("container %.12s %s: %s", c->id, why,
               has_run ? "look at it and remove it" : "it never ran and is removed");
     if (!has_run)
-        engine_remove(x->engine, c->id, on_stray_removed, NULL);
+        engine_remove(engine, c->id, on_stray_removed, NULL);
 }
 
 static bool cards_check(const struct executor *x, const struct lease *lease, GError **error);
 
 /* A container of ours without a lease file: the lease is made anew from its labels (R5), its cards are held. True when it
  * is one. */
-static bool adopt(struct executor *x, const struct engine_container *c) {
+static bool adopt(struct executor *x, struct engine *engine, const struct engine_container *c) {
     struct lease_file file = {.phase = LEASE_STARTING, .container = NULL};
     g_autoptr(GError) error = NULL;
     g_autofree char *why = NULL;
@@ -163,17 +165,18 @@ static bool adopt(struct executor *x, const struct engine_container *c) {
     if (ex) {
         why = g_strdup_printf("is of task %u, epoch %" G_GINT64_FORMAT ", which is not the one held here",
                               file.lease.task_id, file.lease.epoch);
-        reject(x, c, why);
+        reject(x, engine, c, why);
         return false;
     }
     if (!cards_check(x, &file.lease, &error)) {
         why = g_strdup_printf("is of task %u, which has no lease, and %s", file.lease.task_id, error->message);
-        reject(x, c, why);
+        reject(x, engine, c, why);
         return false;
     }
     log_warning("task %u: its container was found without a lease file, the lease is made anew", file.lease.task_id);
     file.container = g_strdup(c->id);
     ex = add(x, &file);
+    ex->is_machine = engine == x->machines;
     if (!execution_save(ex, &error))
         log_error("task %u: %s", ex->file.lease.task_id, error->message);
     return true;
@@ -196,31 +199,57 @@ static void release_held(struct executor *x) {
 
 static void on_reconcile_timer(uv_timer_t *timer) { executor_reconcile(timer->data); }
 
-static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
-    struct executor *x = user;
+/* True when the engine has answered; else recovery begins anew after a while. */
+static bool take_list(struct executor *x, struct engine *engine, const GPtrArray *containers, const GError *error) {
     bool has_news = false;
 
     x->reconcile_call = NULL;
     if (error) {
         log_debug("recovery waits for the engine: %s", error->message);
         uv_timer_start(&x->reconcile_timer, on_reconcile_timer, (uint64_t)x->config.retry_ms, 0);
-        return;
+        return false;
     }
     for (guint i = 0; i < containers->len; i++)
-        has_news |= adopt(x, containers->pdata[i]);
-    x->is_reconciled = true;
+        has_news |= adopt(x, engine, containers->pdata[i]);
     if (has_news && x->handlers.on_truth)
         x->handlers.on_truth(x->user);
+    return true;
+}
+
+static void reconciled(struct executor *x) {
+    x->is_reconciled = true;
     release_held(x);
 }
 
-void executor_reconcile(struct executor *x) {
+static void on_machines_listed(void *user, const GPtrArray *machines, const GError *error) {
+    struct executor *x = user;
+
+    if (take_list(x, x->machines, machines, error))
+        reconciled(x);
+}
+
+static struct engine_call *list_ours(struct executor *x, struct engine *engine, engine_list_cb *on_done) {
     g_autofree char *node = g_strconcat(ENGINE_LABEL_NODE "=", x->config.node, NULL);
     g_autofree char *cluster = g_strconcat(ENGINE_LABEL_CLUSTER "=", x->cluster_id, NULL);
     const char *labels[] = {node, x->cluster_id[0] ? cluster : NULL, NULL};
 
+    return engine_list(engine, labels, on_done, x);
+}
+
+static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
+    struct executor *x = user;
+
+    if (!take_list(x, x->engine, containers, error))
+        return;
+    if (x->machines)
+        x->reconcile_call = list_ours(x, x->machines, on_machines_listed);
+    else
+        reconciled(x);
+}
+
+void executor_reconcile(struct executor *x) {
     engine_call_cancel(x->reconcile_call);
-    x->reconcile_call = engine_list(x->engine, labels, on_listed, x);
+    x->reconcile_call = list_ours(x, x->engine, on_listed);
 }
 
 /* ---- start ---- */
@@ -255,6 +284,11 @@ static bool admit(const struct executor *x, const struct lease *lease, GError **
         return kr_fail(error, REFUSED, "node %s holds task %u with epoch %" G_GINT64_FORMAT " already", x->config.node,
                        lease->task_id, ex->file.lease.epoch);
     return cards_check(x, lease, error) && lease_files_epoch_check(x->leases, lease, error);
+}
+
+/* What the task asks for that this node has not. */
+static bool check_kind(const struct executor *x, const struct task_spec *spec, GError **error) {
+    return !spec->vm || x->machines || kr_fail(error, REFUSED, "node %s runs no machines", x->config.node);
 }
 
 static void refuse(struct executor *x, const struct lease *lease, const char *reason) {
@@ -295,7 +329,7 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
         execution_report(ex);
         return;
     }
-    if (!admit(x, lease, &error)) {
+    if (!check_kind(x, spec, &error) || !admit(x, lease, &error)) {
         refuse(x, lease, error->message);
         return;
     }

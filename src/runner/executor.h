@@ -35,6 +35,7 @@ struct executor_config {
     enum engine_injection injection;
     int64_t shm_bytes, memlock, log_max_bytes;
     int64_t stop_grace_ms, drain_timeout_ms;
+    int64_t machine_grace_ms;  /* the same as stop_grace_ms for machines, whose guests power off; 0: 60 s */
     int64_t output_timeout_ms; /* how long the rest of an ended task's output may make no progress; 0: 20 s */
     int evidence_samples;      /* looks in a row that must find the cards free before they are released; 0: 1 */
     int64_t retry_ms;          /* between two attempts while the engine is away, or a disk is full; 0: 1 s */
@@ -47,6 +48,8 @@ struct executor_gpus {
     void (*set_leased)(void *user, const char *uuid, bool leased);
     bool (*minor_of)(void *user, const char *uuid, int *ret_minor); /* false: not known */
     bool (*minors_visible)(pid_t pid, GArray **ret_minors, GError **error);
+    /* where the card sits; borrowed until the loop goes on. NULL: not known. The member may be NULL: no machines */
+    const char *(*pci_of)(void *user, const char *uuid);
     void *user;
 };
 
@@ -63,6 +66,9 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_config *con
                               const struct executor_handlers *handlers, void *user);
 /* Stops looking; tasks run on. The loop must run once more. */
 void executor_free(struct executor *executor);
+
+/* Tasks with a vm part run on this engine, and are refused without one. Before executor_restore. */
+void executor_set_machines(struct executor *executor, struct engine *machines);
 
 /* Recovery, in two verbs: what was recorded, then what really runs. restore is called once, first. */
 bool executor_restore(struct executor *executor, GError **error);

@@ -63,6 +63,7 @@ struct execution {
     char *failure;           /* found out before the end: the reason, whatever the exit code says */
     char *create_error, *start_error;
     bool was_pulled;
+    bool is_machine;         /* its engine is executor.machines */
     bool is_created;         /* the last look showed a container that waits for its start */
     bool may_have_container; /* the engine was asked to make one, or has shown us one */
     int64_t verify_by_ms;    /* monotonic; 0: not begun */
@@ -81,6 +82,7 @@ struct executor {
     char **allowed_mounts;
     char *cluster_id;
     struct engine *engine;
+    struct engine *machines; /* runs what has a vm part; NULL: nothing does */
     struct executor_gpus gpus;
     const struct node_facts *facts;
     struct lease_files *leases;
@@ -110,10 +112,14 @@ bool execution_save(struct execution *ex, GError **error);
 void execution_report(struct execution *ex);
 void execution_fill_report(const struct execution *ex, struct task_report *ret_report); /* strings are copies */
 void execution_attach(struct execution *ex);
+struct engine *execution_engine(const struct execution *ex);
 
 /* executor.c */
 /* Forgets the lease as an operator wishes, when no container is left; false: not yet. */
 bool executor_forget_now(struct execution *ex);
+
+/* execution_verify.c */
+void execution_begin_verifying(struct execution *ex);
 
 /* execution_pause.c */
 void execution_pause(struct execution *ex, bool is_pause);

@@ -152,7 +152,8 @@ static inline void on_truth(void *user) { ((struct fixture *)user)->truths++; }
 static inline void begin(struct fixture *f) {
     static const struct executor_handlers handlers = {
         .on_report = on_report, .on_output = on_output, .on_truth = on_truth};
-    struct executor_gpus gpus = {stub_check, stub_check_cancel, stub_set_leased, stub_minor_of, stub_minors_visible, f};
+    struct executor_gpus gpus = {
+        stub_check, stub_check_cancel, stub_set_leased, stub_minor_of, stub_minors_visible, NULL, f};
     struct executor_config config = {.node = "n1",
                                      .cluster_id = "c1",
                                      .default_image = "",
