@@ -134,6 +134,13 @@ static const struct cli_option vps_create_options[] = {
     OPTIONS_END,
 };
 
+static const struct cli_option ssh_options[] = {
+    {"identity", 'i', CLI_TEXT, "FILE", NULL, "the private key to log in with"},
+    {"stdio", 0, CLI_FLAG, NULL, NULL, "only join standard input and output to its SSH port: for ssh's ProxyCommand"},
+    OPTION_HOST,
+    OPTIONS_END,
+};
+
 static const struct cli_option config_options[] = {
     {"config", 0, CLI_TEXT, "FILE", NULL,
      "read the settings from FILE (default: /etc/kohakuriver/host.conf, runner.conf)"},
@@ -439,6 +446,37 @@ static const struct cli_verb verbs[] = {
         .summary = "print what a machine wrote to its serial console",
         .options = logs_options,
         .run = cmd_vps_logs,
+    },
+    {
+        .path = "vps console",
+        .positional = "VPS",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "sit at a machine's serial console; Ctrl-] leaves it",
+        .options = wish_options,
+        .run = cmd_vps_console,
+    },
+    {
+        .path = "vps connect",
+        .positional = "VPS",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "log in to a machine, as `ssh` does",
+        .takes_command = true,
+        .options = ssh_options,
+        .run = cmd_ssh,
+    },
+    {
+        .path = "ssh",
+        .positional = "VPS",
+        .min_args = 1,
+        .max_args = 1,
+        .takes_command = true,
+        .summary = "log in to a machine through the host, with the system's ssh",
+        .help = "Words behind \"--\" are run there. The machine's host key is pinned at the first login, in "
+                "~/.config/kohakuriver/known_hosts.",
+        .options = ssh_options,
+        .run = cmd_ssh,
     },
     {
         .path = "audit",

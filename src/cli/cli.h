@@ -53,6 +53,10 @@ bool cli_task_id_from_str(const char *text, uint32_t *ret_id, GError **error);
 /* "71@mynode": what node mynode holds under the number 71 and the host has no record of. KR_ERROR_USAGE; *ret_node: g_free. */
 bool cli_orphan_from_str(const char *text, uint32_t *ret_id, char **ret_node, GError **error);
 
+/* The machine of that number or name, as the API shows it. New reference, or NULL with the error. */
+struct cli_api;
+json_t *cli_vps_get(struct cli_api *api, const char *text, GError **error);
+
 /* "alice@laptop": who gives an order or submits a task. There are no users yet, so a claim. Caller frees. */
 char *cli_who(void);
 /* The body of an operator's order: who ("alice@laptop": there are no users yet, so a claim) and the reason, NULL: none. New
@@ -112,6 +116,8 @@ int cmd_vps_pause(struct cli *cli);
 int cmd_vps_resume(struct cli *cli);
 int cmd_vps_delete(struct cli *cli);
 int cmd_vps_logs(struct cli *cli);
+int cmd_vps_console(struct cli *cli);
+int cmd_ssh(struct cli *cli);
 int cmd_config_show(struct cli *cli);
 int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);

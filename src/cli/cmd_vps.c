@@ -28,8 +28,7 @@ static const json_t *find(const json_t *list, const char *text) {
     return NULL;
 }
 
-/* New reference, or NULL with the error. */
-static json_t *get_vps(struct cli_api *api, const char *text, GError **error) {
+json_t *cli_vps_get(struct cli_api *api, const char *text, GError **error) {
     json_t *list = cli_api_get(api, "/vps", error);
     json_t *vps = list ? json_incref((json_t *)(uintptr_t)find(list, text)) : NULL;
 
@@ -143,7 +142,7 @@ static void print_status(const json_t *vps) {
 int cmd_vps_status(struct cli *cli) {
     struct cli_api *api = cli_api_new(cli->host_url);
     GError *error = NULL;
-    json_t *vps = get_vps(api, cli->args[0], &error);
+    json_t *vps = cli_vps_get(api, cli->args[0], &error);
 
     cli_api_free(api);
     if (!vps)
@@ -160,7 +159,7 @@ int cmd_vps_status(struct cli *cli) {
 
 /* Posts a wish about the machine that the first argument names. New reference, or NULL with the error. */
 static json_t *wish(struct cli_api *api, const char *text, const char *what, GError **error) {
-    json_t *vps = get_vps(api, text, error), *empty = json_object(), *answer = NULL;
+    json_t *vps = cli_vps_get(api, text, error), *empty = json_object(), *answer = NULL;
     g_autofree char *path = vps ? g_strdup_printf("/vps/%" PRId64 "/%s", show_int(vps, "id"), what) : NULL;
 
     if (vps)
@@ -204,7 +203,7 @@ static bool is_off(const json_t *vps) {
 
 /* Stops it where it is on, waits until it holds nothing, starts it. */
 static bool restart(struct cli_api *api, const char *text, GError **error) {
-    json_t *vps = get_vps(api, text, error), *answer = NULL;
+    json_t *vps = cli_vps_get(api, text, error), *answer = NULL;
     bool ok = vps != NULL;
 
     if (vps && !is_off(vps))
@@ -217,7 +216,7 @@ static bool restart(struct cli_api *api, const char *text, GError **error) {
         }
         g_usleep(250000);
         json_decref(vps);
-        vps = get_vps(api, text, error);
+        vps = cli_vps_get(api, text, error);
         ok = vps != NULL;
     }
     answer = ok ? wish(api, text, "start", error) : NULL;
@@ -248,7 +247,7 @@ int cmd_vps_restart(struct cli *cli) {
 int cmd_vps_logs(struct cli *cli) {
     struct cli_api *api = cli_api_new(cli->host_url);
     GError *error = NULL;
-    json_t *vps = get_vps(api, cli->args[0], &error);
+    json_t *vps = cli_vps_get(api, cli->args[0], &error);
     g_autofree char *number = vps ? g_strdup_printf("%" PRId64, show_int(vps, "task_id")) : NULL;
     int exit_code;
 

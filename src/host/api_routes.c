@@ -30,6 +30,11 @@ static const struct http_param audit_query[] = {
     {0},
 };
 
+static const struct http_param connect_query[] = {
+    {"to", "string", "ssh (default) or console"},
+    {0},
+};
+
 const struct http_route host_routes[] = {
     {"GET", "/api/v1/version", "getVersion", "Version of the host and id of the cluster", NULL, NULL, "Version", 200, 0,
      api_version},
@@ -80,6 +85,8 @@ const struct http_route host_routes[] = {
      VPS_BODY, api_vps_create},
     {"GET", "/api/v1/vps", "listVps", "Virtual machines, oldest first", NULL, NULL, "VpsList", 200, 0, api_vps_list},
     {"GET", "/api/v1/vps/{id}", "getVps", "One virtual machine", NULL, NULL, "Vps", 200, 0, api_vps_get},
+    {"GET", "/api/v1/vps/{id}/connect", "connectVps", "WebSocket to its SSH port or its console (docs/protocol.md)",
+     connect_query, NULL, NULL, 101, 0, api_vps_connect},
     {"POST", "/api/v1/vps/{id}/start", "startVps", "Start one that is off; asks for its GPUs anew", NULL, "Empty",
      "Vps", 202, SMALL_BODY, api_vps_start},
     {"POST", "/api/v1/vps/{id}/stop", "stopVps", "Ask its guest to power off; it gives its GPUs back", NULL, "Empty",

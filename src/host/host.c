@@ -206,6 +206,7 @@ static void stop(struct host *host) {
     host_waiters_drop(host);
     log_relays_cut(host, NULL);
     node_queries_cut(host, NULL);
+    tunnel_relays_cut(host, NULL);
     runner_links_close(host);
     http_server_free(host->server);
     uv_run(&host->loop, UV_RUN_NOWAIT);
@@ -219,6 +220,7 @@ static void init_tables(struct host *host) {
     host->credentials = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     host->waiters = g_hash_table_new(NULL, NULL);
     host->queries = g_hash_table_new(g_int64_hash, g_int64_equal);
+    host->tunnels = g_hash_table_new_full(NULL, NULL, NULL, tunnel_relay_free);
     host->relays = g_hash_table_new_full(NULL, NULL, NULL, log_relay_free);
     host->lock_fd = -1;
 }
@@ -230,6 +232,7 @@ static void clear_tables(struct host *host) {
     g_hash_table_unref(host->credentials);
     g_hash_table_unref(host->waiters);
     g_hash_table_unref(host->relays);
+    g_hash_table_unref(host->tunnels);
     g_hash_table_unref(host->queries);
     g_free(host->cluster_id);
     g_free(host->join_token_file);

@@ -25,6 +25,7 @@ struct host {
     GHashTable *credentials; /* hash -> node name */
     GHashTable *waiters;     /* task id -> GPtrArray of struct waiter (api_task.c) */
     GHashTable *relays;      /* stream id -> log_relay */
+    GHashTable *tunnels;     /* stream id -> tunnel_relay */
     uint32_t last_stream;
     GHashTable *queries; /* id -> struct query (node_query.c) */
     int64_t last_query;
@@ -40,6 +41,7 @@ struct core_time host_now(void);
 /* ---- runner_link.c ---- */
 /* Sends when the node is connected; takes the reference either way. false: not connected. */
 bool host_send(struct host *host, const char *node, json_t *message);
+bool host_send_binary(struct host *host, const char *node, const void *bytes, size_t len); /* false: not connected */
 void runner_links_close(struct host *host);
 void api_runner_join(struct http_exchange *x, void *app);
 void api_runner_connect(struct http_exchange *x, void *app);
@@ -51,6 +53,14 @@ void log_relay_end(struct host *host, const char *node, const json_t *message);
 void log_relay_free(gpointer relay); /* for the table of relays */
 /* Cuts every stream that comes from the node; NULL: all. */
 void log_relays_cut(struct host *host, const char *node);
+
+/* ---- tunnel_relay.c: a client joined to a socket on a node ---- */
+void api_vps_connect(struct http_exchange *x, void *app);
+bool tunnel_relay_data(struct host *host, const char *node, const void *frame, size_t len); /* false: no tunnel's */
+void tunnel_relay_credit(struct host *host, const char *node, const json_t *message);
+void tunnel_relay_end(struct host *host, const char *node, const json_t *message);
+void tunnel_relay_free(gpointer relay);                      /* for the table of tunnels */
+void tunnel_relays_cut(struct host *host, const char *node); /* NULL: all, at once */
 
 /* ---- api_task.c ---- */
 void api_task_submit(struct http_exchange *x, void *app);

@@ -142,6 +142,7 @@ static void link_end(struct runner_link *link) {
         controller_disconnected(host->controller, link->node, host_now());
         log_relays_cut(host, link->node);
         node_queries_cut(host, link->node);
+        tunnel_relays_cut(host, link->node);
     }
     g_hash_table_remove(host->all_links, link);
     ws_free(link->ws);
@@ -167,6 +168,12 @@ bool host_send(struct host *host, const char *node, json_t *message) {
     else
         json_decref(message);
     return link != NULL;
+}
+
+bool host_send_binary(struct host *host, const char *node, const void *bytes, size_t len) {
+    struct runner_link *link = g_hash_table_lookup(host->links, node);
+
+    return link && ws_send_binary(link->ws, bytes, len);
 }
 
 static void refuse(struct runner_link *link, const char *reason) {
@@ -287,13 +294,26 @@ static void on_answer(struct runner_link *link, const json_t *message) {
     node_query_answered(link->host, link->node, message);
 }
 
+static void on_tunnel_credit(struct runner_link *link, const json_t *message) {
+    tunnel_relay_credit(link->host, link->node, message);
+}
+
+static void on_tunnel_end(struct runner_link *link, const json_t *message) {
+    tunnel_relay_end(link->host, link->node, message);
+}
+
 static const struct {
     const char *type;
     bool before_welcome;
     void (*take)(struct runner_link *link, const json_t *message);
 } messages[] = {
-    {WIRE_HELLO, true, on_hello},      {WIRE_HEARTBEAT, false, on_heartbeat}, {WIRE_REPORT, false, on_report},
-    {WIRE_LOG_END, false, on_log_end}, {WIRE_ANSWER, false, on_answer},
+    {WIRE_HELLO, true, on_hello},
+    {WIRE_HEARTBEAT, false, on_heartbeat},
+    {WIRE_REPORT, false, on_report},
+    {WIRE_LOG_END, false, on_log_end},
+    {WIRE_ANSWER, false, on_answer},
+    {WIRE_TUNNEL_CREDIT, false, on_tunnel_credit},
+    {WIRE_TUNNEL_END, false, on_tunnel_end},
 };
 
 static void on_text(void *user, const char *text, size_t len) {
@@ -322,7 +342,8 @@ static void on_text(void *user, const char *text, size_t len) {
 static void on_binary(void *user, const void *bytes, size_t len) {
     struct runner_link *link = user;
 
-    log_relay_data(link->host, link->node, bytes, len);
+    if (!tunnel_relay_data(link->host, link->node, bytes, len))
+        log_relay_data(link->host, link->node, bytes, len);
 }
 
 static void on_close(void *user, const char *reason) {

@@ -266,6 +266,13 @@ static void on_text(void *user, const char *text, size_t len) {
     json_decref(message);
 }
 
+static void on_binary(void *user, const void *bytes, size_t len) {
+    struct link *link = user;
+
+    if (link->is_up && link->handlers.on_binary)
+        link->handlers.on_binary(link->user, bytes, len);
+}
+
 static void on_drain(void *user) {
     struct link *link = user;
 
@@ -288,7 +295,8 @@ static void say_hello(struct link *link) {
 }
 
 static void on_dialled(void *user, struct ws *ws, const GError *error) {
-    static const struct ws_handlers handlers = {.on_text = on_text, .on_drain = on_drain, .on_close = on_close};
+    static const struct ws_handlers handlers = {
+        .on_text = on_text, .on_binary = on_binary, .on_drain = on_drain, .on_close = on_close};
     struct link *link = user;
 
     link->dial = NULL;

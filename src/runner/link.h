@@ -23,6 +23,7 @@ struct link_handlers {
     json_t *(*hello)(void *user); /* the members of hello besides type, protocol and version; a new reference */
     void (*on_welcome)(void *user, const char *cluster_id, int64_t heartbeat_ms);
     void (*on_message)(void *user, const char *type, const json_t *message); /* after welcome; borrowed */
+    void (*on_binary)(void *user, const void *bytes, size_t len);            /* after welcome; may be NULL */
     void (*on_down)(void *user);                       /* the connection that was welcome is gone */
     void (*on_drain)(void *user);                      /* everything queued has been sent */
     void (*on_fatal)(void *user, const GError *error); /* this node has never joined and cannot: no use in going on */

@@ -191,7 +191,7 @@ static void on_drain(void *user) { ((struct fixture *)user)->drains++; }
 static void on_fatal(void *user, const GError *error) { ((struct fixture *)user)->fatal = g_error_copy(error); }
 
 static void open_link(struct fixture *f) {
-    static const struct link_handlers handlers = {on_hello, on_welcome, on_message, on_down, on_drain, on_fatal};
+    static const struct link_handlers handlers = {on_hello, on_welcome, on_message, NULL, on_down, on_drain, on_fatal};
     struct link_config config = {"n1", f->url, f->folder, f->token_file};
     g_autoptr(GError) error = NULL;
 
@@ -425,7 +425,7 @@ static void test_free_anywhere(struct fixture *f, gconstpointer data) {
 
 static void test_damaged_credential(struct fixture *f, gconstpointer data) {
     static const char *const bad[] = {"", "{}", "{\"credential\":1,\"cluster_id\":\"c\"}"};
-    static const struct link_handlers handlers = {on_hello, on_welcome, on_message, on_down, on_drain, on_fatal};
+    static const struct link_handlers handlers = {on_hello, on_welcome, on_message, NULL, on_down, on_drain, on_fatal};
     struct link_config config = {"n1", f->url, f->folder, f->token_file};
 
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
