@@ -24,6 +24,10 @@ static const struct http_param logs_query[] = {
     {0},
 };
 
+static const struct http_param history_query[] = {
+    {"span", "string", "10m (default, a value per second), 24h (per minute) or 30d (per 15 minutes)"},
+    {0},
+};
 static const struct http_param audit_query[] = {
     {"limit", "integer", "at most that many, 1 to 1000 (100)"},
     {"before", "integer", "only ids below this one: the next page"},
@@ -56,6 +60,8 @@ const struct http_route host_routes[] = {
      api_node_get},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
+    {"GET", "/api/v1/nodes/{name}/gpus/{index}/history", "getGpuHistory", "What a GPU did", history_query, NULL,
+     "GpuHistory", 200, 0, api_gpu_history},
     {"POST", "/api/v1/nodes/{name}/cordon", "cordonNode", "No new tasks for a node", NULL, "Order", "Empty", 200,
      SMALL_BODY, api_node_cordon},
     {"POST", "/api/v1/nodes/{name}/drain", "drainNode", "No new tasks, it is to become empty", NULL, "Order", "Empty",

@@ -73,6 +73,9 @@ void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 
+/* ---- api_history.c ---- */
+void api_gpu_history(struct http_exchange *x, void *app);
+
 /* ---- api_operator.c ---- */
 void api_task_release(struct http_exchange *x, void *app);
 void api_orphan_kill(struct http_exchange *x, void *app);
