@@ -2,6 +2,7 @@
  * its line in docs/api.md. */
 
 #include "host/host_internal.h"
+#include "host/metrics.h"
 
 enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024 };
 
@@ -76,6 +77,7 @@ const struct http_route host_routes[] = {
      "Empty", 200, SMALL_BODY, api_orphan_kill},
     {"POST", "/api/v1/nodes/{name}/orphans/{id}/release", "releaseOrphan", "Give its lease up without proof", NULL,
      "Order", "Empty", 200, SMALL_BODY, api_orphan_release},
+    {"GET", "/metrics", "getMetrics", "The cluster in Prometheus' text format", NULL, NULL, NULL, 200, 0, api_metrics},
     {"GET", "/api/v1/audit", "listAudit", "What operators ordered, newest first", audit_query, NULL, "AuditList", 200,
      0, api_audit_list},
     {"POST", "/api/v1/runners/join", "joinRunner", "A runner trades the join token for its own credential", NULL,
