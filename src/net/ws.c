@@ -148,7 +148,7 @@ static void feed(struct ws *ws, const void *bytes, size_t len) {
 }
 
 static void read_in(struct ws *ws) {
-    g_autofree char *chunk = g_malloc(READ_CHUNK);
+    char chunk[READ_CHUNK]; /* not of the heap: this large, each one would make malloc tidy it up */
 
     for (int turn = 0; turn < READS_PER_TURN && !ws->is_dead; turn++) {
         ssize_t n = ws->transport.read(ws->transport.arg, chunk, READ_CHUNK);

@@ -190,8 +190,9 @@ static void test_kill_9(struct fixture *f, gconstpointer data) {
         *n = 0;
         pid = fork();
         g_assert_cmpint(pid, >=, 0);
-        for (; pid == 0; (*n)++) /* in the child, until it is killed */
-            note(f, start + *n * SECOND, (int)(*n % 97));
+        if (pid == 0)
+            for (;; (*n)++) /* until it is killed */
+                note(f, start + *n * SECOND, (int)(*n % 97));
         while (*n < 1 + round * 40)
             g_usleep(100);
         kill(pid, SIGKILL);
