@@ -2,6 +2,7 @@
  * its line in docs/api.md. */
 
 #include "host/host_internal.h"
+#include "host/metrics.h"
 
 enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024 };
 
@@ -24,6 +25,10 @@ static const struct http_param logs_query[] = {
     {0},
 };
 
+static const struct http_param history_query[] = {
+    {"span", "string", "10m (default, a value per second), 24h (per minute) or 30d (per 15 minutes)"},
+    {0},
+};
 static const struct http_param audit_query[] = {
     {"limit", "integer", "at most that many, 1 to 1000 (100)"},
     {"before", "integer", "only ids below this one: the next page"},
@@ -62,6 +67,8 @@ const struct http_route host_routes[] = {
      200, 0, api_node_topology},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
+    {"GET", "/api/v1/nodes/{name}/gpus/{index}/history", "getGpuHistory", "What a GPU did", history_query, NULL,
+     "GpuHistory", 200, 0, api_gpu_history},
     {"POST", "/api/v1/nodes/{name}/cordon", "cordonNode", "No new tasks for a node", NULL, "Order", "Empty", 200,
      SMALL_BODY, api_node_cordon},
     {"POST", "/api/v1/nodes/{name}/drain", "drainNode", "No new tasks, it is to become empty", NULL, "Order", "Empty",
@@ -76,6 +83,7 @@ const struct http_route host_routes[] = {
      "Empty", 200, SMALL_BODY, api_orphan_kill},
     {"POST", "/api/v1/nodes/{name}/orphans/{id}/release", "releaseOrphan", "Give its lease up without proof", NULL,
      "Order", "Empty", 200, SMALL_BODY, api_orphan_release},
+    {"GET", "/metrics", "getMetrics", "The cluster in Prometheus' text format", NULL, NULL, NULL, 200, 0, api_metrics},
     {"GET", "/api/v1/audit", "listAudit", "What operators ordered, newest first", audit_query, NULL, "AuditList", 200,
      0, api_audit_list},
     {"POST", "/api/v1/runners/join", "joinRunner", "A runner trades the join token for its own credential", NULL,
