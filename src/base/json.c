@@ -144,6 +144,15 @@ int64_t jr_int_opt(struct json_reader *r, const char *key, int64_t min, int64_t 
     return value ? check_int(r, key, value, min, max, fallback) : fallback;
 }
 
+bool jr_int_if(struct json_reader *r, const char *key, int64_t min, int64_t max, int64_t *ret_value) {
+    const json_t *value = member(r, key, false);
+
+    if (!value)
+        return false;
+    *ret_value = check_int(r, key, value, min, max, min);
+    return !r->failed;
+}
+
 double jr_real_opt(struct json_reader *r, const char *key, double min, double max, double fallback) {
     const json_t *value = member(r, key, false);
     double n;

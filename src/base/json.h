@@ -33,6 +33,8 @@ const char *jr_str(struct json_reader *r, const char *key, size_t max_bytes); /*
 const char *jr_str_opt(struct json_reader *r, const char *key, size_t max_bytes, const char *fallback);
 int64_t jr_int(struct json_reader *r, const char *key, int64_t min, int64_t max); /* required */
 int64_t jr_int_opt(struct json_reader *r, const char *key, int64_t min, int64_t max, int64_t fallback);
+/* true when the member is there and right. */
+bool jr_int_if(struct json_reader *r, const char *key, int64_t min, int64_t max, int64_t *ret_value);
 double jr_real_opt(struct json_reader *r, const char *key, double min, double max, double fallback);
 bool jr_bool_opt(struct json_reader *r, const char *key, bool fallback);
 const json_t *jr_array_opt(struct json_reader *r, const char *key, size_t max_items);  /* NULL when absent */

@@ -297,6 +297,20 @@ static const struct cluster_node *other_owner(const struct controller *c, const 
     return NULL;
 }
 
+/* The cards are those that it had when it was last looked at, and it has been online since: nobody else can have come to have
+ * them. Saves the search through all nodes with each heartbeat. */
+static bool are_known_to_be_its(const struct controller *c, const struct cluster_node *node,
+                                const struct node_info *info, struct core_time now) {
+    const GPtrArray *before = node->info->gpus;
+
+    if (before->len != info->gpus->len || !cluster_is_online(c->pool.cluster, node, now))
+        return false;
+    for (guint i = 0; i < before->len; i++)
+        if (strcmp(((const struct gpu *)before->pdata[i])->uuid, ((const struct gpu *)info->gpus->pdata[i])->uuid) != 0)
+            return false;
+    return true;
+}
+
 /* A number far beyond ours comes from a damaged file; following it would use the numbers up. */
 static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int64_t max_epoch) {
     int64_t epoch = max_epoch;
@@ -378,7 +392,7 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now) {
     struct cluster_node *node = cluster_find(c->pool.cluster, info->name);
 
-    if (!node || other_owner(c, info, now)) {
+    if (!node || (!are_known_to_be_its(c, node, info, now) && other_owner(c, info, now))) {
         node_info_free(info);
         return;
     }

@@ -109,12 +109,12 @@ static char *no_word(const struct pool *pool, const struct cluster_node *node, s
     return NULL;
 }
 
-enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
-                              const struct task *holder_task, struct core_time now, char **ret_reason) {
+static enum gpu_state judge_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                                  const struct task *holder_task, struct core_time now, enum gpu_health health,
+                                  const char *against, char **ret_reason) {
     static const struct proof none = {0};
     const struct pool_card *card = g_hash_table_lookup(pool->cards, gpu->uuid);
-    g_autofree char *why = no_word(pool, node, now), *against = NULL;
-    enum gpu_health health = pool_gpu_health(pool, node, gpu, now, &against);
+    g_autofree char *why = no_word(pool, node, now);
     struct gpu_view view = {.gpu = gpu,
                             .why_no_word = why,
                             .holder = gpu->uuid[0] ? ledger_holder(pool->ledger, gpu->uuid) : NULL,
@@ -128,19 +128,29 @@ enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node
     return gpu_state_judge(&view, ret_reason);
 }
 
+enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
+                              const struct task *holder_task, struct core_time now, char **ret_reason) {
+    g_autofree char *against = NULL;
+    enum gpu_health health = pool_gpu_health(pool, node, gpu, now, &against);
+
+    return judge_state(pool, node, gpu, holder_task, now, health, against, ret_reason);
+}
+
 const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
                                       const struct task *holder_task, struct core_time now) {
-    char *reason;
-    enum gpu_state state = pool_gpu_state(pool, node, gpu, holder_task, now, &reason);
-    g_autofree char *place = g_strdup_printf("%s/%s", node->info->name, gpu->pci);
-    struct pool_card *card = card_of(pool, gpu->uuid[0] ? gpu->uuid : place); /* one that has not said who it is */
+    char *reason, *against = NULL;
+    enum gpu_health health = pool_gpu_health(pool, node, gpu, now, &against);
+    enum gpu_state state = judge_state(pool, node, gpu, holder_task, now, health, against, &reason);
+    g_autofree char *place = gpu->uuid[0] ? NULL : g_strdup_printf("%s/%s", node->info->name, gpu->pci);
+    struct pool_card *card = card_of(pool, place ? place : gpu->uuid); /* place: it has not said who it is */
 
     if (card->state != state)
         card->since_ms = now.wall_ms;
     card->state = state;
     g_free(card->reason);
     card->reason = reason;
-    g_clear_pointer(&card->health_reason, g_free);
-    card->health = pool_gpu_health(pool, node, gpu, now, &card->health_reason);
+    g_free(card->health_reason);
+    card->health = health;
+    card->health_reason = against;
     return card;
 }

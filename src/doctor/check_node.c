@@ -25,19 +25,34 @@ static char *hard_memlock(const char *limits) {
     return NULL;
 }
 
+/* The runner's service; host, doctor and workers have the same name. 0: none. */
+static pid_t runner_pid(struct doctor_case *c) {
+    const GPtrArray *procs = doctor_procs(c);
+
+    for (guint i = 0; i < procs->len; i++) {
+        const struct doctor_proc *proc = g_ptr_array_index(procs, i);
+        g_autofree char *cgroup = strcmp(proc->comm, "kohakuriver") == 0
+                                      ? doctor_value(c, "/proc/%d/cgroup", (int)proc->pid)
+                                      : NULL;
+        if (cgroup && strstr(cgroup, "/kohakuriver-runner.service"))
+            return proc->pid;
+    }
+    return 0;
+}
+
 void check_memlock(struct doctor_case *c) {
-    const struct doctor_proc *runner = doctor_proc_named(c, "kohakuriver");
-    g_autofree char *limits = runner ? doctor_value(c, "/proc/%d/limits", (int)runner->pid) : NULL;
+    pid_t runner = runner_pid(c);
+    g_autofree char *limits = runner ? doctor_value(c, "/proc/%d/limits", (int)runner) : NULL;
     g_autofree char *hard = limits ? hard_memlock(limits) : NULL;
 
     if (!runner)
-        doctor_skip(c, "no runner runs here");
+        doctor_skip(c, "no kohakuriver-runner.service runs here");
     else if (!hard)
-        doctor_unknown(c, "/proc/%d/limits says nothing of locked memory", (int)runner->pid);
+        doctor_unknown(c, "/proc/%d/limits says nothing of locked memory", (int)runner);
     else if (strcmp(hard, "unlimited") != 0)
-        doctor_warning(c, "the runner (pid %d) may lock %s bytes", (int)runner->pid, hard);
+        doctor_warning(c, "the runner (pid %d) may lock %s bytes", (int)runner, hard);
     else
-        doctor_ok(c, "the runner (pid %d) may lock any amount", (int)runner->pid);
+        doctor_ok(c, "the runner (pid %d) may lock any amount", (int)runner);
 }
 
 void check_time_sync(struct doctor_case *c) {

@@ -9,6 +9,7 @@ struct doctor_root {
     const struct root_ops *ops;
     void *data;
     char *trouble;
+    int errnum; /* of the last look */
 };
 
 struct doctor_root *doctor_root_open(const char *path, GError **error) {
@@ -50,38 +51,42 @@ static void keep_trouble(struct doctor_root *root, const char *path, int errnum)
 }
 
 char *doctor_root_read(struct doctor_root *root, const char *path, size_t max_bytes) {
-    int errnum = 0;
-    char *text = root->ops->read(root->data, path, max_bytes, &errnum);
+    char *text;
 
+    root->errnum = 0;
+    text = root->ops->read(root->data, path, max_bytes, &root->errnum);
     if (!text)
-        keep_trouble(root, path, errnum);
+        keep_trouble(root, path, root->errnum);
     return text;
 }
 
 char **doctor_root_list(struct doctor_root *root, const char *path) {
-    int errnum = 0;
-    char **names = root->ops->list(root->data, path, &errnum);
+    char **names;
 
+    root->errnum = 0;
+    names = root->ops->list(root->data, path, &root->errnum);
     if (!names)
-        keep_trouble(root, path, errnum);
+        keep_trouble(root, path, root->errnum);
     return names;
 }
 
 char *doctor_root_link(struct doctor_root *root, const char *path) {
-    int errnum = 0;
-    char *target = root->ops->link(root->data, path, &errnum);
+    char *target;
 
+    root->errnum = 0;
+    target = root->ops->link(root->data, path, &root->errnum);
     if (!target)
-        keep_trouble(root, path, errnum);
+        keep_trouble(root, path, root->errnum);
     return target;
 }
 
 bool doctor_root_stat(struct doctor_root *root, const char *path, struct doctor_stat *ret_stat) {
-    int errnum = 0;
-    bool is_there = root->ops->stat(root->data, path, ret_stat, &errnum);
+    bool is_there;
 
+    root->errnum = 0;
+    is_there = root->ops->stat(root->data, path, ret_stat, &root->errnum);
     if (!is_there)
-        keep_trouble(root, path, errnum);
+        keep_trouble(root, path, root->errnum);
     return is_there;
 }
 

@@ -17,8 +17,6 @@
 #include "base/fs.h"
 #include "doctor/root_ops.h"
 
-extern char **environ;
-
 struct root_folder {
     int fd;
     bool is_live; /* "/" */

@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
@@ -18,16 +17,13 @@ enum {
     BOOT_MAX_BYTES = 127
 };
 
-/* A card idles below this, and that is worth a write to the disk after a while; after a gap it idles anew. */
-enum { IDLE_BELOW_PERCENT = 2, IDLE_SAVE_AFTER_MS = 60000, IDLE_GAP_MS = 60000 };
-
 /* A minimum that falls by less than this is not worth a write to the disk. */
 static const int64_t idle_step_bytes = 1024 * 1024;
 
 struct gpu_index {
     char *path;
     char *driver;
-    char *boot_id;      /* to which XIDs and idle times belong; NULL: not known */
+    char *boot_id;      /* to which XIDs belong; NULL: not known */
     int64_t xids_at_us; /* 0: nothing was read */
     GPtrArray *entries; /* ascending index */
     bool is_changed;
@@ -74,8 +70,6 @@ static bool read_entry(struct gpu_index *index, const json_t *json, GError **err
     g_strlcpy(entry->pci, jr_str(&r, "pci_address", GPU_PCI_BYTES - 1), sizeof entry->pci);
     g_strlcpy(entry->name, jr_str(&r, "name", GPU_NAME_MAX_BYTES), sizeof entry->name);
     entry->idle_bytes = jr_int_opt(&r, "idle_memory_bytes", 0, G_MAXINT64, -1);
-    entry->idle_since_ms = jr_int_opt(&r, "idle_since_ms", 0, G_MAXINT64, 0);
-    entry->is_idle_saved = entry->idle_since_ms > 0;
     if (!r.failed && !read_xids(entry, jr_array_opt(&r, "xids", GPU_MAX_XIDS), error))
         r.failed = true;
     if (n > 0 && entry_at(index, n - 1)->index >= entry->index)
@@ -153,8 +147,6 @@ static json_t *entry_to_json(const struct gpu_index_entry *entry) {
 
     if (entry->idle_bytes >= 0)
         json_object_set_new(json, "idle_memory_bytes", json_integer(entry->idle_bytes));
-    if (entry->is_idle_saved)
-        json_object_set_new(json, "idle_since_ms", json_integer(entry->idle_since_ms));
     if (entry->n_xids)
         json_object_set_new(json, "xids", xids_to_json(entry));
     return json;
@@ -314,13 +306,8 @@ void gpu_index_set_driver(struct gpu_index *index, const char *driver) {
 void gpu_index_set_boot(struct gpu_index *index, const char *boot_id) {
     if (!boot_id[0] || g_strcmp0(index->boot_id, boot_id) == 0)
         return;
-    for (guint i = 0; i < index->entries->len; i++) {
-        struct gpu_index_entry *entry = entry_at(index, i);
-
-        entry->n_xids = 0;
-        entry->idle_since_ms = entry->idle_seen_ms = 0;
-        entry->is_idle_saved = false;
-    }
+    for (guint i = 0; i < index->entries->len; i++)
+        entry_at(index, i)->n_xids = 0;
     g_free(index->boot_id);
     index->boot_id = g_strndup(boot_id, BOOT_MAX_BYTES);
     index->xids_at_us = 0;
@@ -363,30 +350,4 @@ void gpu_index_note_xids(struct gpu_index *index, struct gpu *gpu) {
     memcpy(entry->xids, all.xids, sizeof all.xids);
     memcpy(gpu->xids, all.xids, sizeof all.xids);
     entry->n_xids = gpu->n_xids = all.n_xids;
-}
-
-static void note_busy(struct gpu_index *index, struct gpu_index_entry *entry) {
-    index->is_changed |= entry->is_idle_saved;
-    entry->idle_since_ms = 0;
-    entry->is_idle_saved = false;
-}
-
-void gpu_index_note_use(struct gpu_index *index, struct gpu *gpu) {
-    struct gpu_index_entry *entry = entry_of(index, gpu);
-    int64_t now_ms = clock_wall_ms(), mono_ms = clock_mono_ms();
-
-    if (!entry || !gpu_has(gpu, GPU_UTIL))
-        return;
-    if (entry->idle_seen_ms && mono_ms - entry->idle_seen_ms > IDLE_GAP_MS)
-        note_busy(index, entry);
-    if (gpu_figure(gpu, GPU_UTIL) >= IDLE_BELOW_PERCENT) {
-        note_busy(index, entry);
-        return;
-    }
-    if (!entry->idle_since_ms || entry->idle_since_ms > now_ms)
-        entry->idle_since_ms = now_ms;
-    entry->idle_seen_ms = mono_ms;
-    if (!entry->is_idle_saved && now_ms - entry->idle_since_ms >= IDLE_SAVE_AFTER_MS)
-        entry->is_idle_saved = index->is_changed = true;
-    gpu_set(gpu, GPU_IDLE_SINCE, entry->idle_since_ms);
 }

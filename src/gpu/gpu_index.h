@@ -48,7 +48,7 @@ void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t use
 /* Baselines belong to a driver version: with another one they are forgotten. */
 void gpu_index_set_driver(struct gpu_index *index, const char *driver);
 
-/* What the XIDs of a boot tell, and since when a card idles, is forgotten with another one: a reboot is the cure. "" is not
+/* What the XIDs of a boot tell is forgotten with another one: a reboot is the cure. "" is not
  * known, and forgets nothing. */
 void gpu_index_set_boot(struct gpu_index *index, const char *boot_id);
 /* Until when the kernel's log of this boot was read for XIDs, monotonic microseconds. */
@@ -59,5 +59,3 @@ void gpu_index_set_xids_at_us(struct gpu_index *index, int64_t at_us);
 const struct gpu_index_entry *gpu_index_of(const struct gpu_index *index, const struct gpu *gpu);
 /* Adds the gpu's XIDs, which are new, to those that are remembered, and gives the gpu all of them. */
 void gpu_index_note_xids(struct gpu_index *index, struct gpu *gpu);
-/* Keeps since when the card idles by its utilisation, and sets GPU_IDLE_SINCE. */
-void gpu_index_note_use(struct gpu_index *index, struct gpu *gpu);

@@ -320,7 +320,6 @@ static void take_card(struct gpu_monitor *monitor, struct gpu_report_card *card,
     note_users(monitor, card);
     judge_use(monitor, gpu);
     judge_death(gpu);
-    gpu_index_note_use(monitor->index, gpu);
     if (card->site && gpu->uuid[0])
         note_site(monitor, card, gpu->uuid);
 }

@@ -2,6 +2,7 @@
  * its line in docs/api.md. */
 
 #include "host/host_internal.h"
+#include "host/metrics.h"
 
 enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024, VPS_BODY = 1024 * 1024 };
 
@@ -24,6 +25,10 @@ static const struct http_param logs_query[] = {
     {0},
 };
 
+static const struct http_param history_query[] = {
+    {"span", "string", "10m (default, a value per second), 24h (per minute) or 30d (per 15 minutes)"},
+    {0},
+};
 static const struct http_param audit_query[] = {
     {"limit", "integer", "at most that many, 1 to 1000 (100)"},
     {"before", "integer", "only ids below this one: the next page"},
@@ -67,6 +72,8 @@ const struct http_route host_routes[] = {
      200, 0, api_node_topology},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
+    {"GET", "/api/v1/nodes/{name}/gpus/{index}/history", "getGpuHistory", "What a GPU did", history_query, NULL,
+     "GpuHistory", 200, 0, api_gpu_history},
     {"POST", "/api/v1/nodes/{name}/cordon", "cordonNode", "No new tasks for a node", NULL, "Order", "Empty", 200,
      SMALL_BODY, api_node_cordon},
     {"POST", "/api/v1/nodes/{name}/drain", "drainNode", "No new tasks, it is to become empty", NULL, "Order", "Empty",
@@ -97,6 +104,7 @@ const struct http_route host_routes[] = {
      api_vps_resume},
     {"POST", "/api/v1/vps/{id}/delete", "deleteVps", "Delete one that is off, with its disk", NULL, "Empty", "Empty",
      200, SMALL_BODY, api_vps_delete},
+    {"GET", "/metrics", "getMetrics", "The cluster in Prometheus' text format", NULL, NULL, NULL, 200, 0, api_metrics},
     {"GET", "/api/v1/audit", "listAudit", "What operators ordered, newest first", audit_query, NULL, "AuditList", 200,
      0, api_audit_list},
     {"POST", "/api/v1/runners/join", "joinRunner", "A runner trades the join token for its own credential", NULL,

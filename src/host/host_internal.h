@@ -103,6 +103,8 @@ void api_gpu_processes(struct http_exchange *x, void *app);
 json_t *api_gpus_shown(const struct host *host, const struct cluster_node *node);
 /* The card that the path names, NODE and INDEX. Borrowed; NULL with KR_ERROR_NOT_FOUND or _BAD_REQUEST. */
 const struct gpu *api_path_gpu(const struct host *host, const struct http_exchange *x, GError **error);
+/* ---- api_history.c ---- */
+void api_gpu_history(struct http_exchange *x, void *app);
 
 /* ---- api_operator.c ---- */
 void api_task_release(struct http_exchange *x, void *app);

@@ -236,28 +236,25 @@ static void on_hello(struct runner_link *link, const json_t *message) {
     }
 }
 
-/* What changed since the last heartbeat. Nothing: everything is said again as it was. */
+/* What changed since the last heartbeat. Nothing: everything is said again as it was. On failure what was told is of no use, and
+ * the connection has to end. */
 static bool take_changes(struct runner_link *link, const json_t *changes, GError **error) {
     struct controller *controller = link->host->controller;
-    json_t *now_told;
     struct node_info *info;
 
-    if (json_is_object(changes) && json_object_size(changes) == 0) {
+    if (json_is_object(changes) && json_object_size(changes) == 0 && link->told) {
         controller_heartbeat_same(controller, link->node, host_now());
         return true;
     }
-    now_told = delta_apply(link->told, changes, error);
-    info = now_told ? node_info_from_json(now_told, error) : NULL;
+    info = delta_apply_to(link->told, changes, error) ? node_info_from_json(link->told, error) : NULL;
     if (info && strcmp(info->name, link->node) != 0) {
         kr_fail(error, BAD_REQUEST, "it names another node");
         g_clear_pointer(&info, node_info_free);
     }
     if (!info) {
-        json_decref(now_told);
+        g_clear_pointer(&link->told, json_decref);
         return false;
     }
-    json_decref(link->told);
-    link->told = now_told;
     controller_heartbeat(controller, info, host_now());
     return true;
 }

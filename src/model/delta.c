@@ -106,15 +106,16 @@ static bool apply_to_object(json_t *object, const json_t *delta, GError **error)
     return true;
 }
 
+bool delta_apply_to(json_t *document, const json_t *delta, GError **error) {
+    if (!json_is_object(delta) || !json_is_object(document))
+        return kr_fail(error, BAD_REQUEST, "a difference that is no object");
+    return apply_to_object(document, delta, error);
+}
+
 json_t *delta_apply(const json_t *before, const json_t *delta, GError **error) {
     json_t *after = json_deep_copy(before);
 
-    if (!json_is_object(delta) || !json_is_object(before)) {
-        kr_fail(error, BAD_REQUEST, "a difference that is no object");
-        json_decref(after);
-        return NULL;
-    }
-    if (apply_to_object(after, delta, error))
+    if (delta_apply_to(after, delta, error))
         return after;
     json_decref(after);
     return NULL;

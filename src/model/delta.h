@@ -6,9 +6,12 @@
 
 #include <glib.h>
 #include <jansson.h>
+#include <stdbool.h>
 
 /* New reference; an empty object when nothing changed. Both are objects. */
 json_t *delta_make(const json_t *before, const json_t *after);
 /* `before` with the difference brought in; new reference, `before` stays as it is. NULL with KR_ERROR_BAD_REQUEST when the
  * difference does not fit. */
 json_t *delta_apply(const json_t *before, const json_t *delta, GError **error);
+/* The same in the document itself, at the cost of what changed alone. On failure the document is of no use any more. */
+bool delta_apply_to(json_t *document, const json_t *delta, GError **error);

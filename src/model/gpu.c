@@ -141,6 +141,7 @@ json_t *gpu_to_json(const struct gpu *gpu) {
 struct gpu *gpu_from_json(const json_t *json, GError **error) {
     struct json_reader r = jr_init(json, "gpu", error);
     struct gpu *gpu = gpu_new();
+    int64_t value;
 
     gpu->index = (int)jr_int(&r, "index", 0, 1023);
     g_strlcpy(gpu->uuid, jr_str(&r, "uuid", GPU_UUID_MAX_BYTES), sizeof gpu->uuid);
@@ -153,8 +154,8 @@ struct gpu *gpu_from_json(const json_t *json, GError **error) {
     if (!r.failed && !proof_from_json(json_object_get(json, "proof"), &gpu->proof, r.error))
         r.failed = true;
     for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
-        if (json_object_get(json, figures[i].name))
-            gpu_set(gpu, i, jr_int(&r, figures[i].name, figures[i].min, figures[i].max));
+        if (jr_int_if(&r, figures[i].name, figures[i].min, figures[i].max, &value))
+            gpu_set(gpu, i, value);
     gpu->n_xids = gpu_xids_from_json(&r, gpu->xids);
     if (jr_done(&r))
         return gpu;

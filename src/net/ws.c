@@ -16,6 +16,7 @@ enum { READ_CHUNK = 64 * 1024, READS_PER_TURN = 16, CLOSE_GRACE_MS = 1000 };
 struct ws {
     uv_poll_t poll;
     uv_timer_t timer;
+    int watched;      /* events that the poll waits for */
     int open_handles; /* of the two above; freed when both are closed */
     int depth;        /* handlers on the stack */
     bool is_dead;     /* no handler is called any more */
@@ -122,9 +123,12 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void watch(struct ws *ws) {
     bool pending = ws->out_at < ws->out_len || ws_pump_wants_write(ws->pump);
+    int events = UV_READABLE | (pending ? UV_WRITABLE : 0);
 
-    if (!ws->is_dead)
-        uv_poll_start(&ws->poll, UV_READABLE | (pending ? UV_WRITABLE : 0), on_poll);
+    if (ws->is_dead || ws->watched == events) /* libuv asks the kernel anew each time */
+        return;
+    ws->watched = events;
+    uv_poll_start(&ws->poll, events, on_poll);
 }
 
 static void flush(struct ws *ws) {
@@ -144,7 +148,7 @@ static void feed(struct ws *ws, const void *bytes, size_t len) {
 }
 
 static void read_in(struct ws *ws) {
-    g_autofree char *chunk = g_malloc(READ_CHUNK);
+    char chunk[READ_CHUNK]; /* not of the heap: this large, each one would make malloc tidy it up */
 
     for (int turn = 0; turn < READS_PER_TURN && !ws->is_dead; turn++) {
         ssize_t n = ws->transport.read(ws->transport.arg, chunk, READ_CHUNK);

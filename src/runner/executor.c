@@ -46,18 +46,27 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_config *con
     x->handlers = *handlers;
     x->user = user;
     x->executions = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)execution_free);
+    x->unfenced = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     uv_timer_init(loop, &x->reconcile_timer);
-    x->reconcile_timer.data = x;
+    uv_timer_init(loop, &x->fence_timer);
+    x->reconcile_timer.data = x->fence_timer.data = x;
+    x->open_handles = 2;
     return x;
 }
 
-static void on_timer_closed(uv_handle_t *handle) { g_free(handle->data); }
+static void on_timer_closed(uv_handle_t *handle) {
+    struct executor *x = handle->data;
+
+    if (--x->open_handles == 0)
+        g_free(x);
+}
 
 void executor_free(struct executor *x) {
     if (!x)
         return;
     engine_call_cancel(g_steal_pointer(&x->reconcile_call));
     g_hash_table_unref(x->executions);
+    g_hash_table_unref(x->unfenced);
     g_free((char *)x->config.node);
     g_free((char *)x->config.boot_id);
     g_free((char *)x->config.default_image);
@@ -66,6 +75,7 @@ void executor_free(struct executor *x) {
     g_free(x->cluster_id);
     g_strfreev(x->allowed_mounts);
     uv_close((uv_handle_t *)&x->reconcile_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&x->fence_timer, on_timer_closed);
 }
 
 void executor_set_cluster(struct executor *x, const char *cluster_id) {
@@ -355,18 +365,39 @@ static void report_unknown(struct executor *x, uint32_t task_id, int64_t epoch) 
     x->handlers.on_report(x->user, &unknown);
 }
 
+/* Its start may still be under way: it is not taken any more. */
+static bool fence(struct executor *x, uint32_t task_id, int64_t epoch, GError **error) {
+    x->is_disk_suspect = !lease_files_fence(x->leases, epoch, error);
+    if (!x->is_disk_suspect)
+        report_unknown(x, task_id, epoch);
+    return !x->is_disk_suspect;
+}
+
+/* The host asks once and waits for the answer. */
+static void on_fence_timer(uv_timer_t *timer) {
+    struct executor *x = timer->data;
+    GHashTableIter iter;
+    gpointer task_id, epoch;
+
+    g_hash_table_iter_init(&iter, x->unfenced);
+    while (g_hash_table_iter_next(&iter, &task_id, &epoch))
+        if (fence(x, GPOINTER_TO_UINT(task_id), *(const int64_t *)epoch, NULL))
+            g_hash_table_iter_remove(&iter);
+    if (g_hash_table_size(x->unfenced) > 0)
+        uv_timer_start(&x->fence_timer, on_fence_timer, (uint64_t)x->config.retry_ms, 0);
+}
+
 void executor_stop(struct executor *x, uint32_t task_id, int64_t epoch) {
     struct execution *ex = find(x, task_id);
-
     g_autoptr(GError) error = NULL;
 
-    if (ex && ex->file.lease.epoch == epoch)
+    if (ex && ex->file.lease.epoch == epoch) {
         execution_stop(ex);
-    else if (lease_files_fence(x->leases, epoch,
-                               &error)) /* its start may still be under way: it is not taken any more */
-        report_unknown(x, task_id, epoch);
-    else
-        log_error("task %u: %s", task_id, error->message);
+    } else if (!fence(x, task_id, epoch, &error)) {
+        log_error("task %u: its stop is not answered yet: %s", task_id, error->message);
+        g_hash_table_insert(x->unfenced, GUINT_TO_POINTER(task_id), g_memdup2(&epoch, sizeof epoch));
+        uv_timer_start(&x->fence_timer, on_fence_timer, (uint64_t)x->config.retry_ms, 0);
+    }
 }
 
 void executor_pause(struct executor *x, uint32_t task_id, int64_t epoch, bool is_pause) {

@@ -92,6 +92,10 @@ struct executor {
     GHashTable *executions; /* task id -> struct execution */
     uv_timer_t reconcile_timer;
     struct engine_call *reconcile_call;
+    GHashTable
+        *unfenced; /* task id -> int64_t*, the epoch: stops that wait for an answer until it can be given for good */
+    uv_timer_t fence_timer;
+    int open_handles;
     bool is_reconciled, is_disk_suspect, is_freed;
 };
 

@@ -19,6 +19,7 @@ static const char *const phase_names[] = {
 struct lease_files {
     char *folder, *epochs_path;
     GHashTable *epochs; /* char* uuid -> int64_t*: from epochs.json and every lease seen */
+    bool is_fence_lost; /* the last fence is in memory only */
 };
 
 void lease_file_clear(struct lease_file *file) {
@@ -161,10 +162,11 @@ bool lease_files_epoch_check(const struct lease_files *files, const struct lease
 bool lease_files_fence(struct lease_files *files, int64_t epoch, GError **error) {
     const int64_t *known = g_hash_table_lookup(files->epochs, NODE_KEY);
 
-    if (known && *known >= epoch)
+    if (known && *known >= epoch && !files->is_fence_lost)
         return true;
     note_epoch(files, NODE_KEY, epoch);
-    return save_epochs(files, error);
+    files->is_fence_lost = !save_epochs(files, error);
+    return !files->is_fence_lost;
 }
 
 int64_t lease_files_max_epoch(const struct lease_files *files) {

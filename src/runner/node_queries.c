@@ -113,6 +113,20 @@ static void ask_topology(struct node_query *query, const json_t *args) {
     answer(query, gpu_monitor_topology(query->runner->monitor));
 }
 
+/* What a card did: for the dashboard. */
+static void ask_history(struct node_query *query, const json_t *args) {
+    g_autoptr(GError) error = NULL;
+    struct json_reader r = jr_init(args, "history", &error);
+    const char *uuid = jr_str(&r, "uuid", GPU_UUID_MAX_BYTES), *span = jr_str(&r, "span", 16);
+    json_t *body = jr_done(&r) ? gpu_history_to_json(query->runner->history, uuid, span, clock_wall_ms(), &error)
+                               : NULL;
+
+    if (body)
+        answer(query, body);
+    else
+        answer_error(query, error);
+}
+
 static const struct {
     const char *what;
     void (*ask)(struct node_query *query, const json_t *args);
@@ -120,6 +134,7 @@ static const struct {
     {"processes", ask_processes},
     {"runner", ask_runner},
     {"topology", ask_topology},
+    {"history", ask_history},
 };
 
 bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {

@@ -18,7 +18,7 @@
 #include "runner/runner_internal.h"
 
 /* A card or an engine that hangs must not keep the node from saying so. */
-enum { FIRST_DIAL_MS = 3000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
+enum { FIRST_DIAL_MS = 3000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000, SAMPLE_HOLDS_INTERVALS = 2 };
 
 /* ---- the cards, for the executor ---- */
 
@@ -99,6 +99,7 @@ static bool lock_state(struct runner *runner, const char *state_dir, GError **er
 
 static bool open_gpus(struct runner *runner, const char *state_dir, GError **error) {
     g_autofree char *index_file = g_build_filename(state_dir, "gpus.json", NULL);
+    g_autofree char *history = g_build_filename(state_dir, "history", NULL);
     struct gpu_monitor_config config = {
         .sysfs_root = config_str(runner->config, "sysfs_root"),
         .nvml_library = config_str(runner->config, "nvml_library"),
@@ -112,6 +113,7 @@ static bool open_gpus(struct runner *runner, const char *state_dir, GError **err
 
     runner->facts = node_facts_new(config.sysfs_root, (int)config_int(runner->config, "cpus_reserved"));
     config.boot_id = node_facts_boot_id(runner->facts);
+    runner->history = gpu_history_new(history, SAMPLE_HOLDS_INTERVALS * config.interval_ms);
     runner->monitor = gpu_monitor_new(&runner->loop, &config, runner_on_gpus, runner, error);
     return runner->monitor != NULL;
 }
@@ -267,6 +269,7 @@ static void stop(struct runner *runner) {
     engine_free(runner->engine);
     sim_world_free(runner->world);
     gpu_monitor_free(runner->monitor);
+    gpu_history_free(runner->history);
     node_facts_free(runner->facts);
     engine_facts_clear(&runner->engine_facts);
     close_own_handles(runner);

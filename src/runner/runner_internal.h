@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "engine/engine.h"
+#include "gpu/gpu_history.h"
 #include "gpu/gpu_monitor.h"
 #include "runner/executor.h"
 #include "runner/lease_files.h"
@@ -24,6 +25,8 @@ struct runner {
     int lock_fd;
     struct node_facts *facts;
     struct gpu_monitor *monitor;
+    struct gpu_history *history;
+    int64_t history_ms;      /* monotonic: the look at the cards that it has */
     struct sim_world *world; /* only with the simulated engine */
     struct engine *engine;
     struct lease_files *leases;

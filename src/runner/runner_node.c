@@ -35,12 +35,14 @@ static char *engine_text(const struct runner *runner) {
     return bounded(text);
 }
 
-static struct gpu *told_gpu(const struct gpu *gpu) {
+static struct gpu *told_gpu(const struct runner *runner, const struct gpu *gpu) {
     struct gpu *told = gpu_copy(gpu);
-    int64_t power_mw = gpu_figure(gpu, GPU_POWER);
+    int64_t power_mw = gpu_figure(gpu, GPU_POWER), since_ms;
 
     if (gpu_has(gpu, GPU_POWER))
         gpu_set(told, GPU_POWER, power_mw - power_mw % power_step_mw);
+    if (gpu_history_idle_since(runner->history, gpu->uuid, &since_ms))
+        gpu_set(told, GPU_IDLE_SINCE, since_ms);
     told->proof.samples = MIN(told->proof.samples, SAMPLES_TOLD); /* more of them say no more */
     return told;
 }
@@ -51,7 +53,7 @@ struct node_info *runner_describe(struct runner *runner) {
 
     node_facts_describe(runner->facts, info);
     for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++)
-        g_ptr_array_add(info->gpus, told_gpu(snapshot->gpus->pdata[i]));
+        g_ptr_array_add(info->gpus, told_gpu(runner, snapshot->gpus->pdata[i]));
     info->mem_used_bytes -= info->mem_used_bytes % memory_step_bytes;
     info->gpus_known = snapshot->known && snapshot->taken_ms > 0;
     info->gpus_simulated = snapshot->simulated;
@@ -173,11 +175,23 @@ static guint picture_of(const struct gpu_snapshot *snapshot) {
     return hash;
 }
 
+/* Each look once: when the worker fails, what is shown is not new. */
+static void note_history(struct runner *runner) {
+    const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(runner->monitor);
+
+    if (snapshot->taken_ms == runner->history_ms)
+        return;
+    runner->history_ms = snapshot->taken_ms;
+    for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++)
+        gpu_history_note(runner->history, snapshot->gpus->pdata[i], clock_wall_ms());
+}
+
 void runner_on_gpus(void *user) {
     struct runner *runner = user;
     guint picture = picture_of(gpu_monitor_snapshot(runner->monitor));
     bool is_new = !runner->had_gpu_sample || picture != runner->gpu_picture;
 
+    note_history(runner);
     runner->had_gpu_sample = true;
     runner->gpu_picture = picture;
     if (is_new)

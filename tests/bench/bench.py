@@ -20,7 +20,8 @@ ROWS = []
 
 def row(name, value, unit, goal="", note=""):
     ROWS.append({"name": name, "value": value, "unit": unit, "goal": goal, "note": note})
-    print("%-52s %12s %-6s %-14s %s" % (name, "{:,.1f}".format(value).removesuffix(".0"), unit, goal, note), flush=True)
+    text = "{:,.1f}".format(value) if value >= 10 else "{:.2f}".format(value)
+    print("%-58s %12s %-6s %-14s %s" % (name, re.sub(r"\.0+$", "", text), unit, goal, note), flush=True)
 
 
 def json_line(argv, **kwargs):
@@ -137,12 +138,13 @@ def bench_latency(cluster_module, rounds=15):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,runner,host")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
     sys.path.insert(0, str(ROOT / "tests" / "e2e"))
     import cluster
+    import monitoring
     wanted = options.only.split(",")
     if "ledger" in wanted:
         result, _ = json_line([str(build / "tests" / "bench" / "bench_ledger")])
@@ -162,6 +164,11 @@ def main():
         bench_kill9(cluster, build)
     if "latency" in wanted:
         bench_latency(cluster)
+    if "runner" in wanted:
+        monitoring.bench_history(build, row)
+        monitoring.bench_runner(cluster, row, rss_mib)
+    if "host" in wanted:
+        monitoring.bench_host(cluster, build, row, rss_mib)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
 
 

@@ -22,7 +22,7 @@ def checks():
     return json.loads(expect(cli("doctor", "--list", "--format", "json"), 0).out)["checks"]
 
 
-def test_the_report_is_readable_and_fits_100_columns():
+def test_doctor_the_report_is_readable_and_fits_100_columns():
     for name, code in (("sick", 1), ("clean-laptop", 0), ("clean-docker", 0), ("gpu-holders", 0)):
         result = expect(doctor(name), code)
         assert max(len(line) for line in result.out.splitlines()) <= 100, result
@@ -30,7 +30,7 @@ def test_the_report_is_readable_and_fits_100_columns():
         golden("doctor_" + name.replace("-", "_"), result.out)
 
 
-def test_worst_comes_first_and_the_summary_last():
+def test_doctor_worst_comes_first_and_the_summary_last():
     out = expect(doctor("sick"), 1).out
     places = [out.index("\n" + word + "\n") if word != "ERRORS" else out.index(word) for word in
               ("ERRORS", "WARNINGS", "OK", "DO NOT APPLY")]
@@ -38,7 +38,7 @@ def test_worst_comes_first_and_the_summary_last():
     assert out.splitlines()[-1].endswith("do not apply") and "errors" in out.splitlines()[-1]
 
 
-def test_json_has_every_check_with_its_row():
+def test_doctor_json_has_every_check_with_its_row():
     answer = json.loads(expect(doctor("driver-library-mismatch", "-f", "json"), 1).out)
     rows = checks()
     assert [c["id"] for c in answer["checks"]] == [r["id"] for r in rows]
@@ -49,28 +49,28 @@ def test_json_has_every_check_with_its_row():
         assert (check["fix"] is not None) == (check["outcome"] in ("error", "warning")), check
 
 
-def test_warnings_alone_exit_with_0():
+def test_doctor_warnings_alone_exit_with_0():
     assert "1 warning" in expect(doctor("persistence-off"), 0).out
 
 
-def test_single_checks():
+def test_doctor_single_checks():
     answer = json.loads(expect(doctor("driver-library-mismatch", "--check", "uvm-node", "-c", "live-restore", "-f", "json"), 0).out)
     assert [c["id"] for c in answer["checks"]] == ["uvm-node", "live-restore"]
     result = expect(doctor("clean-docker", "--check", "nonsense"), 2)
     assert 'no check "nonsense"' in result.err and "--list" in result.err and result.out == ""
 
 
-def test_bad_roots_are_usage_errors():
+def test_doctor_bad_roots_are_usage_errors():
     assert "No such file" in expect(cli("doctor", "--root", "/nonexistent"), 2).err
     assert "is not understood" in expect(cli("doctor", "--root", str(Path(__file__))), 2).err
 
 
-def test_this_machine():
+def test_doctor_this_machine():
     result = cli("doctor")
     assert result.code in (0, 1) and result.err == "" and result.out.splitlines()[-1].endswith("not apply"), result
 
 
-def test_the_list_names_every_check():
+def test_doctor_the_list_names_every_check():
     out = expect(cli("doctor", "--list"), 0).out
     for row in checks():
         assert row["id"] in out and row["title"].split()[0] in out
@@ -83,7 +83,7 @@ def table():
     return "\n" + "\n".join(lines) + "\n\n"
 
 
-def test_the_docs_have_the_table_of_the_program():
+def test_doctor_the_docs_have_the_table_of_the_program():
     text = DOCS.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     if os.environ.get("UPDATE_GOLDEN"):

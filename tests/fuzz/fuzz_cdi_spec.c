@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if ((spec != NULL) != (error == NULL))
         abort();
-    if (spec && (!strchr(spec->kind, '/') || spec->devices->len > CDI_MAX_DEVICES || spec->nodes->len > CDI_MAX_DEVICES))
+    if (spec &&
+        (!strchr(spec->kind, '/') || spec->devices->len > CDI_MAX_DEVICES || spec->nodes->len > CDI_MAX_DEVICES))
         abort();
     g_clear_error(&error);
     cdi_spec_free(spec);

@@ -42,11 +42,11 @@ void cards_take(struct node *node, const struct lease *lease) {
         if (!card)
             broken(node->world, "R4: a container has a card that its node never had", "%s", lease->gpus[i].uuid);
         if (card_user(card))
-            broken(node->world, "R1: two tasks have one card", "%s: task %u has it, task %u was started there", card->uuid,
-                   card_user(card)->task_id, lease->task_id);
+            broken(node->world, "R1: two tasks have one card", "%s: task %u has it, task %u was started there",
+                   card->uuid, card_user(card)->task_id, lease->task_id);
         if (!card->was_found_free)
-            broken(node->world, "R1: a container was started on a card that was not looked at", "%s, task %u", card->uuid,
-                   lease->task_id);
+            broken(node->world, "R1: a container was started on a card that was not looked at", "%s, task %u",
+                   card->uuid, lease->task_id);
         card->running = (struct holder){lease->task_id, lease->epoch};
         card->was_found_free = false;
     }

@@ -69,7 +69,8 @@ void check_end(struct world *w, const struct task *task) {
         broken(w, "a task's exit code is not the true one", "task %u: %d", task->id, task->exit_code);
     if (truth && !truth->is_disturbed && task->reason && g_str_has_prefix(task->reason, "vanished"))
         broken(w, "a task that was there counts as vanished", "task %u: %s", task->id, task->reason);
-    if (truth && !truth->is_disturbed && truth->exit_code == 0 && task->state != TASK_COMPLETED && !task->kill_requested)
+    if (truth && !truth->is_disturbed && truth->exit_code == 0 && task->state != TASK_COMPLETED &&
+        !task->kill_requested)
         broken(w, "a task's true end was lost", "task %u ended with 0 and counts as %s: %s", task->id, state,
                task->reason ? task->reason : "");
 }
@@ -105,8 +106,8 @@ void check_removal(struct node *node, uint32_t task_id, int64_t epoch) {
     if (node->is_disturbed)
         return;
     if (!text || !strstr(text, "\"phase\":\"ended\""))
-        broken(node->world, "R5: a container was removed before its result was durable", "task %u/%" G_GINT64_FORMAT, task_id,
-               epoch);
+        broken(node->world, "R5: a container was removed before its result was durable", "task %u/%" G_GINT64_FORMAT,
+               task_id, epoch);
 }
 
 static bool is_forgiven(const struct world *w, uint32_t task_id) {
@@ -123,9 +124,11 @@ void check_forgotten(struct node *node, const char *path) {
     const struct ending *truth = g_hash_table_lookup(node->world->truth, GUINT_TO_POINTER(task_id));
 
     if (g_hash_table_contains(node->running, GUINT_TO_POINTER(task_id)))
-        broken(node->world, "R2: a lease file was removed while its container runs", "task %u on %s", task_id, node->name);
+        broken(node->world, "R2: a lease file was removed while its container runs", "task %u on %s", task_id,
+               node->name);
     if (truth && truth->node == node) {
-        g_autofree char *name = g_strdup_printf("kohakuriver-c1-%s-%u-%" G_GINT64_FORMAT, node->name, task_id, truth->epoch);
+        g_autofree char *name = g_strdup_printf("kohakuriver-c1-%s-%u-%" G_GINT64_FORMAT, node->name, task_id,
+                                                truth->epoch);
         if (g_str_has_suffix(path, ".json") && sim_world_has(node->engine_world, name))
             broken(node->world, "R2: a lease file was removed and its container is there", "task %u on %s", task_id,
                    node->name);

@@ -10,12 +10,12 @@
 #include "sim/dice.h"
 
 struct disk {
-    GHashTable *files;  /* path -> struct disk_file */
-    struct dice *dice;  /* of the present step */
-    bool is_full;       /* nothing can be written */
-    bool is_cut;        /* whoever writes is dead already */
-    int crash_in;       /* the so many-th durable write from now is the last; 0: none */
-    bool crash_after;   /* ... and still reaches the disk */
+    GHashTable *files; /* path -> struct disk_file */
+    struct dice *dice; /* of the present step */
+    bool is_full;      /* nothing can be written */
+    bool is_cut;       /* whoever writes is dead already */
+    int crash_in;      /* the so many-th durable write from now is the last; 0: none */
+    bool crash_after;  /* ... and still reaches the disk */
     void (*on_crash)(void *user);
     void (*on_removed)(void *user, const char *path); /* durably */
     void *user;

@@ -18,10 +18,10 @@ struct history {
 
 struct outcome {
     bool has_failed;
-    char *kind;      /* what is wrong, without the particulars; NULL when nothing is */
+    char *kind; /* what is wrong, without the particulars; NULL when nothing is */
     char *trace;
-    char *text;      /* all that was said on stderr */
-    unsigned step;   /* the last one begun */
+    char *text;       /* all that was said on stderr */
+    unsigned step;    /* the last one begun */
     bool in_settling; /* all steps were done */
     struct world_counts counts;
 };

@@ -82,8 +82,8 @@ void host_commit(struct world *w, bool fails) {
     else
         keep(w, record);
     for (guint i = 0; i < record->tasks->len; i++)
-        trace_line("    the host records: task %u/%" G_GINT64_FORMAT " %s%s%s", ((struct task *)record->tasks->pdata[i])->id,
-                   ((struct task *)record->tasks->pdata[i])->lease.epoch,
+        trace_line("    the host records: task %u/%" G_GINT64_FORMAT " %s%s%s",
+                   ((struct task *)record->tasks->pdata[i])->id, ((struct task *)record->tasks->pdata[i])->lease.epoch,
                    task_state_to_str(((struct task *)record->tasks->pdata[i])->state),
                    ((struct task *)record->tasks->pdata[i])->holds_lease ? "" : ", lease over",
                    error ? " (not written)" : "");
@@ -185,8 +185,6 @@ void host_crash(struct world *w) {
         is_lost |= chance(w, 50) || is_refused(w, record);
         if (!is_lost)
             keep(w, record);
-        if (record->submit)
-            w->counts.refusals++;
         record_free(record);
     }
     for (int i = 0; i < N_NODES; i++) {

@@ -13,7 +13,9 @@ enum { MOUNT_POINT_BYTES = 16, LATE_MS = 300 };
 
 static struct node *entered;
 
-struct node *node_entered(void) { return entered; }
+struct node *node_entered(void) {
+    return entered;
+}
 
 void node_enter(struct node *node) {
     entered = node;
@@ -164,8 +166,8 @@ void node_take(struct node *node) {
     node_enter(node);
     if (strcmp(type, WIRE_BEAT) != 0)
         trace_line("    %s hears: %s %" JSON_INTEGER_FORMAT, node->name, type,
-               json_integer_value(json_object_get(strcmp(type, WIRE_START) ? message : json_object_get(message, "lease"),
-                                                  "task_id")));
+                   json_integer_value(json_object_get(
+                       strcmp(type, WIRE_START) ? message : json_object_get(message, "lease"), "task_id")));
     if (!wire_seq_check(&node->node_side, message, NULL))
         node_hang_up(node);
     else if (strcmp(type, WIRE_WELCOME) == 0)
@@ -185,7 +187,8 @@ void node_take_rogue(struct node *node) {
     const struct card *card = &node->cards[pick(w, N_GPUS)];
     int64_t max_epoch = node->executor ? lease_files_max_epoch(node->leases) : 0;
     bool is_late = chance(w, 50);
-    struct lease lease = {.task_id = FIRST_ROGUE + w->step, .epoch = max_epoch + 1, .n_gpus = 1, .numa = TARGET_NO_NUMA};
+    struct lease lease = {
+        .task_id = FIRST_ROGUE + w->step, .epoch = max_epoch + 1, .n_gpus = 1, .numa = TARGET_NO_NUMA};
     g_autofree char *boot_id = g_strdup_printf("boot-%u", card->is_leased || is_late ? node->boot : node->boot + 1);
     json_t *message;
 
@@ -197,8 +200,8 @@ void node_take_rogue(struct node *node) {
     g_strlcpy(lease.boot_id, boot_id, sizeof lease.boot_id);
     g_strlcpy(lease.gpus[0].uuid, card->uuid, sizeof lease.gpus[0].uuid);
     lease.gpus[0].index = card->index;
-    message = json_pack("{s:s,s:o,s:{s:[s,s]}}", "type", WIRE_START, "lease", lease_to_json(&lease), "spec", "command", "job",
-                        "run=500");
+    message = json_pack("{s:s,s:o,s:{s:[s,s]}}", "type", WIRE_START, "lease", lease_to_json(&lease), "spec", "command",
+                        "job", "run=500");
     node_enter(node);
     if (executor_take_word(node->executor, WIRE_START, message, NULL) != EXECUTOR_WORD_TAKEN)
         broken(w, "a message of the host is not understood", "%s", WIRE_START);

@@ -17,7 +17,8 @@ static bool fails(struct shrinking *s, GArray *steps) {
     s->history.keep = steps;
     history_run(&s->history, &outcome);
     is_same = outcome.has_failed && strcmp(outcome.kind, s->kind) == 0;
-    while (is_same && !outcome.in_settling && steps->len && g_array_index(steps, unsigned, steps->len - 1) > outcome.step)
+    while (is_same && !outcome.in_settling && steps->len &&
+           g_array_index(steps, unsigned, steps->len - 1) > outcome.step)
         g_array_set_size(steps, steps->len - 1);
     outcome_clear(&outcome);
     return is_same;
@@ -51,9 +52,8 @@ static bool leave_out(struct shrinking *s, GArray **steps, guint size) {
 }
 
 GArray *shrink(const struct history *history, const struct outcome *failure, double max_seconds) {
-    struct shrinking s = {.history = *history,
-                          .kind = failure->kind,
-                          .stop_us = g_get_monotonic_time() + (gint64)(max_seconds * 1e6)};
+    struct shrinking s = {
+        .history = *history, .kind = failure->kind, .stop_us = g_get_monotonic_time() + (gint64)(max_seconds * 1e6)};
     GArray *steps = g_array_new(FALSE, FALSE, sizeof(unsigned));
 
     s.history.is_unsettled = !failure->in_settling;

@@ -136,12 +136,12 @@ static uint32_t some_live_task(struct world *w) {
     return id;
 }
 
+/* Takes the error. */
 static void expect_reason(struct world *w, const char *what, uint32_t id, bool ok, GError *error) {
-    g_autoptr(GError) owned = error;
-
     trace_line("    %s %u: %s", what, id, ok ? "taken" : error->message);
     if (!ok && (!error || !error->message[0]))
         broken(w, "a refusal without a reason", "%s", what);
+    g_clear_error(&error);
 }
 
 void users_kill(struct world *w) {

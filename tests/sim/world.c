@@ -66,7 +66,7 @@ static void step_node_beats(struct world *w) {
 
     if (!node->executor)
         node_live(node);
-    else if (!node->is_dialled || (node->is_severed && chance(w, 60)))
+    else if (!node->is_dialled || (node->is_severed && chance(w, 60)) || (!node->is_up && chance(w, 5)))
         node_dial(node);
     else {
         cards_look(node);
@@ -287,7 +287,7 @@ static void calm_round(struct world *w, int64_t ms) {
     pass_time(w, ms);
     for (int i = 0; i < N_NODES; i++) {
         struct node *node = &w->nodes[i];
-        if (node->is_severed) /* by now it has noticed */
+        if (node->is_severed || !node->is_up) /* by now it has noticed; link.c waits only so long for a welcome */
             node_hang_up(node);
         if (!node->executor)
             node_live(node);

@@ -98,8 +98,8 @@ struct world {
     GHashTable *snapshot; /* an old copy of it, or NULL */
     GHashTable *keys;     /* Idempotency-Key -> batch id */
     json_t *infos[N_NODES];
-    GQueue records;     /* of struct record: on their way to the disk */
-    GHashTable *truth;  /* task id -> struct ending */
+    GQueue records;    /* of struct record: on their way to the disk */
+    GHashTable *truth; /* task id -> struct ending */
     bool may_restore, was_restored, is_calm;
     unsigned n_keys;
     struct kept_submission kept[N_KEYS_KEPT];
@@ -165,7 +165,7 @@ void users_end_orphan(struct world *w);
 void users_clear(struct world *w);
 
 /* checks.c */
-void check_end(struct world *w, const struct task *task);  /* a terminal record is durable */
+void check_end(struct world *w, const struct task *task);    /* a terminal record is durable */
 void check_unique(struct world *w, const struct task *task); /* before it is */
 void check_start(struct node *node, const struct lease *lease, const char *name);
 void check_removal(struct node *node, uint32_t task_id, int64_t epoch);

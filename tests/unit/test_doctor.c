@@ -241,7 +241,7 @@ static void test_an_image_is_read_inside_itself(void) {
     struct doctor_root *root;
     struct doctor_space space;
     g_auto(GStrv) names = NULL;
-    g_autofree char *text = NULL, *target = NULL, *denied = NULL;
+    g_autofree char *text = NULL, *target = NULL;
 
     write_below(image, "etc/os-release", "ours\n");
     write_below(image, "etc/big", "0123456789");

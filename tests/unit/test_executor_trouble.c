@@ -232,6 +232,23 @@ static void test_disk_full_ack(struct fixture *f, gconstpointer data) {
     wait_state(f, 2, TASK_COMPLETED, true);
 }
 
+/* The host asks once for the end of what has not arrived; the answer comes when it can be kept. */
+static void test_disk_full_stop(struct fixture *f, gconstpointer data) {
+    set_file_limit(2);
+    executor_stop(f->x, 1, 10);
+    executor_stop(f->x, 1, 10); /* what is in memory only is no answer either */
+    spin(f, 30);
+    g_assert_null(newest(f, 1));
+    g_assert_true(executor_suspects_disk(f->x));
+    set_file_limit(RLIM_INFINITY);
+    wait_state(f, 1, TASK_UNSET, true);
+    g_assert_false(executor_suspects_disk(f->x));
+    restart(f);
+    start(f, 1, "0", "sim"); /* epoch 10 */
+    wait_state(f, 1, TASK_FAILED, true);
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+}
+
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, function) g_test_add("/runner/executor/" path, struct fixture, NULL, set_up, function, tear_down)
@@ -249,5 +266,6 @@ int main(int argc, char **argv) {
     ADD("R5-refused-lease-is-gone", test_refused_lease_is_gone);
     ADD("R5-refused-lease-that-stays", test_refused_lease_stays);
     ADD("disk-full-at-the-acknowledgement", test_disk_full_ack);
+    ADD("disk-full-at-a-stop-of-the-unknown", test_disk_full_stop);
     return g_test_run();
 }

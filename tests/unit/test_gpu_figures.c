@@ -180,25 +180,6 @@ static void test_each_call_fails(struct fixture *f, const void *data) {
     }
 }
 
-static void test_idle_since(struct fixture *f, const void *data) {
-    int64_t began_ms = clock_wall_ms(), since_ms;
-
-    WAIT_FOR(f, all_ok(f));
-    since_ms = gpu_figure(gpu(f, 0), GPU_IDLE_SINCE);
-    g_assert_true(gpu_has(gpu(f, 0), GPU_IDLE_SINCE));
-    g_assert_cmpint(since_ms, >=, began_ms - 60000);
-    g_assert_cmpint(since_ms, <=, clock_wall_ms());
-    json_object_set_new(card(f, 0), "utilization", json_integer(55));
-    json_object_del(card(f, 1), "utilization");
-    apply(f);
-    WAIT_FOR(f, !gpu_has(gpu(f, 0), GPU_IDLE_SINCE));
-    g_assert_false(gpu_has(gpu(f, 1), GPU_IDLE_SINCE)); /* nobody knows */
-    json_object_set_new(card(f, 0), "utilization", json_integer(1));
-    apply(f);
-    WAIT_FOR(f, gpu_has(gpu(f, 0), GPU_IDLE_SINCE));
-    g_assert_cmpint(gpu_figure(gpu(f, 0), GPU_IDLE_SINCE), >, since_ms);
-}
-
 /* Cards by the dozen, a renumbering by NVML, and one that comes late. */
 static void test_many_cards(struct fixture *f, const void *data) {
     json_t *cards = json_array();
@@ -263,7 +244,6 @@ int main(int argc, char **argv) {
                  {"/gpu/figures/no-costs-without-a-worker", test_no_costs_without_worker},
                  {"/gpu/figures/L57-each-call-hangs", test_each_call_hangs},
                  {"/gpu/figures/L43-each-call-fails", test_each_call_fails},
-                 {"/gpu/figures/idle-since", test_idle_since},
                  {"/gpu/figures/sixteen-cards-and-a-late-one", test_many_cards},
                  {"/gpu/figures/L47-swapped-cards", test_swap}};
 
