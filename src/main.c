@@ -95,7 +95,8 @@ static const struct cli_option gpu_list_options[] = {
 };
 
 static const struct cli_option status_options[] = {
-    {"verbose", 'v', CLI_FLAG, NULL, NULL, "every figure of each GPU, its faults, and what reading them costs the node"},
+    {"verbose", 'v', CLI_FLAG, NULL, NULL,
+     "every figure of each GPU, its faults, and what reading them costs the node"},
     OPTION_FORMAT,
     OPTION_HOST,
     OPTIONS_END,
