@@ -6,6 +6,7 @@
 #include "host/host_config.h"
 #include "runner/runner.h"
 #include "runner/runner_config.h"
+#include "vfio/vfio_step.h"
 
 #define OPTION_HOST \
     { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }
@@ -546,6 +547,10 @@ static const struct cli_verb verbs[] = {
         .run = cmd_help,
     },
     {.path = "gpu-worker", .is_hidden = true, .summary = "read the GPUs for a runner", .raw_main = gpu_worker_main},
+    {.path = "vfio-step",
+     .is_hidden = true,
+     .summary = "do one step of a switch to vfio-pci",
+     .raw_main = vfio_step_main},
     {.path = NULL},
 };
 

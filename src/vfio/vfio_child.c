@@ -1,0 +1,158 @@
+#include "vfio/vfio_child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* Freed when it is forgotten and its handles are closed. */
+struct vfio_child {
+    uv_process_t process;
+    uv_pipe_t out;
+    uv_timer_t timer;
+    int n_open; /* handles that are not closed yet */
+    bool is_started, has_exited, has_eof, is_killed, is_forgotten, is_done;
+    int status, start_error;
+    int64_t grace_ms;
+    GString *text;
+    char buffer[16384];
+    vfio_child_cb *on_done;
+    void *user;
+};
+
+static void free_when_over(struct vfio_child *child) {
+    if (child->n_open > 0 || !child->is_forgotten)
+        return;
+    g_string_free(child->text, TRUE);
+    g_free(child);
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct vfio_child *child = handle->data;
+
+    child->n_open--;
+    free_when_over(child);
+}
+
+static void close_handle(uv_handle_t *handle) {
+    if (!uv_is_closing(handle))
+        uv_close(handle, on_closed);
+}
+
+/* The process handle stays open while a stuck child lives, so that it is reaped. */
+static void close_all(struct vfio_child *child) {
+    close_handle((uv_handle_t *)&child->out);
+    close_handle((uv_handle_t *)&child->timer);
+    if (child->is_started && (child->has_exited || child->is_forgotten))
+        close_handle((uv_handle_t *)&child->process);
+}
+
+static void finish(struct vfio_child *child, enum vfio_child_end end, int status) {
+    struct vfio_child_result result = {
+        .end = end, .status = status, .output = child->text->str, .len = child->text->len};
+
+    if (child->is_done)
+        return;
+    child->is_done = true;
+    close_all(child);
+    if (!child->is_forgotten)
+        child->on_done(child->user, &result);
+}
+
+static void finish_when_exited(struct vfio_child *child) {
+    if (child->has_exited && (child->has_eof || child->is_killed))
+        finish(child, child->is_killed ? VFIO_CHILD_KILLED : VFIO_CHILD_EXITED, child->status);
+}
+
+static void on_exit_of(uv_process_t *process, int64_t status, int signal_number) {
+    struct vfio_child *child = process->data;
+
+    child->has_exited = true;
+    child->status = signal_number ? 128 + signal_number : (int)status;
+    close_handle((uv_handle_t *)process);
+    finish_when_exited(child);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf) {
+    struct vfio_child *child = handle->data;
+
+    (void)size;
+    *buf = uv_buf_init(child->buffer, sizeof child->buffer);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+    struct vfio_child *child = stream->data;
+
+    if (n > 0 && child->text->len + (size_t)n <= VFIO_CHILD_MAX_OUTPUT_BYTES)
+        g_string_append_len(child->text, buf->base, n);
+    if (n >= 0)
+        return;
+    child->has_eof = true;
+    uv_read_stop(stream);
+    finish_when_exited(child);
+}
+
+static void on_timer(uv_timer_t *timer) {
+    struct vfio_child *child = timer->data;
+
+    if (!child->is_started) {
+        finish(child, VFIO_CHILD_FAILED, child->start_error);
+    } else if (child->is_killed || child->has_exited) {
+        finish(child, child->has_exited ? VFIO_CHILD_KILLED : VFIO_CHILD_STUCK, child->status);
+    } else {
+        child->is_killed = true;
+        uv_process_kill(&child->process, SIGKILL);
+        uv_timer_start(timer, on_timer, (uint64_t)child->grace_ms, 0);
+    }
+}
+
+static int spawn(uv_loop_t *loop, struct vfio_child *child, const struct vfio_child_config *config) {
+    uv_stdio_container_t stdio[VFIO_CHILD_LOCK_FD + 1] = {
+        {.flags = UV_IGNORE},
+        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->out},
+        {.flags = UV_INHERIT_FD, .data.fd = 2},
+        {.flags = config->lock_fd >= 0 ? UV_INHERIT_FD : UV_IGNORE, .data.fd = config->lock_fd},
+    };
+    uv_process_options_t options = {
+        .file = config->argv[0],
+        .args = (char **)config->argv,
+        .exit_cb = on_exit_of,
+        .stdio = stdio,
+        .stdio_count = config->lock_fd >= 0 ? VFIO_CHILD_LOCK_FD + 1 : VFIO_CHILD_LOCK_FD,
+    };
+
+    return uv_spawn(loop, &child->process, &options);
+}
+
+struct vfio_child *vfio_child_start(uv_loop_t *loop, const struct vfio_child_config *config, vfio_child_cb *on_done,
+                                    void *user) {
+    struct vfio_child *child = g_new0(struct vfio_child, 1);
+    int status;
+
+    child->on_done = on_done;
+    child->user = user;
+    child->grace_ms = config->grace_ms;
+    child->text = g_string_new(NULL);
+    child->process.data = child->out.data = child->timer.data = child;
+    uv_pipe_init(loop, &child->out, 0);
+    uv_timer_init(loop, &child->timer);
+    status = spawn(loop, child, config);
+    child->n_open = 3; /* uv_spawn has made a handle of the process, also when it failed */
+    child->is_started = status == 0;
+    child->start_error = -status;
+    if (child->is_started)
+        uv_read_start((uv_stream_t *)&child->out, on_alloc, on_read);
+    else
+        close_handle((uv_handle_t *)&child->process);
+    uv_timer_start(&child->timer, on_timer, child->is_started ? (uint64_t)config->deadline_ms : 0, 0);
+    return child;
+}
+
+void vfio_child_forget(struct vfio_child *child) {
+    if (!child)
+        return;
+    child->is_forgotten = true;
+    close_all(child);
+    free_when_over(child);
+}
