@@ -405,7 +405,8 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
 void controller_heartbeat_same(struct controller *c, const char *name, struct core_time now) {
     struct cluster_node *node = cluster_find(c->pool.cluster, name);
 
-    if (!node || !node->is_connected)
+    if (!node || !node->is_connected ||
+        (!are_known_to_be_its(c, node, node->info, now) && other_owner(c, node->info, now)))
         return;
     cluster_heard(node, now);
     take_proofs(c, node->info);

@@ -568,6 +568,31 @@ static void test_moved_card(void) { /* L47: a card out of a machine that is gone
     bed_free(bed);
 }
 
+static bool is_online(struct bed *bed, const char *name) {
+    const struct cluster *cluster = controller_cluster(bed->c);
+
+    return cluster_is_online(cluster, cluster_find(cluster, name), bed->now);
+}
+
+static void test_moved_card_and_a_late_heartbeat(void) { /* L47: the same connection, after a long silence */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    struct node_info *heir = make_node("heir", 1);
+
+    g_strlcpy(((struct gpu *)heir->gpus->pdata[0])->uuid, "GPU-mynode-0", GPU_UUID_MAX_BYTES);
+    bed->now.mono_ms += 20000;
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now);
+    bed->now.mono_ms += 20000;
+    g_assert_true(is_online(bed, "mynode"));
+    bed->now.mono_ms += 100000;
+    g_assert_true(controller_hello(bed->c, heir, none, 0, bed->now, NULL));
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now);
+    controller_heartbeat_same(bed->c, "mynode", bed->now);
+    g_assert_false(is_online(bed, "mynode"));
+    g_assert_true(is_online(bed, "heir"));
+    bed_free(bed);
+}
+
 /* ---- health: one bad card is that card's, whoever is on it hears of it ---- */
 
 static const struct record *newest_record(const struct bed *bed) { return g_queue_peek_tail((GQueue *)&bed->records); }
@@ -700,6 +725,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/R2-same-name-on-two-nodes", test_same_name_on_two_nodes);
     g_test_add_func("/controller/L25-epochs-of-a-node", test_epochs_of_a_node);
     g_test_add_func("/controller/L47-moved-card", test_moved_card);
+    g_test_add_func("/controller/L47-late-heartbeat", test_moved_card_and_a_late_heartbeat);
     g_test_add_func("/controller/numa-and-whole-cores", test_numa_and_whole_cores);
     g_test_add_func("/controller/auto-placement", test_auto_placement);
     g_test_add_func("/controller/L57-L58-L60-sick-card", test_sick_card);
