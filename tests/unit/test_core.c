@@ -411,6 +411,32 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     bed_free(bed);
 }
 
+static void test_orphan_on_a_held_card(
+    void) { /* L25: what the old backup believes in is over, the next one has the card */
+    struct bed *bed = bed_new();
+    struct node_report *said = g_new0(struct node_report, 1);
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct task_report gone = {.task_id = 50, .epoch = 90, .state = TASK_UNSET, .released = true};
+
+    submit(bed, "mynode::2", 0);
+    commit(bed, NULL);
+    report(bed, bed->first_id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    said->lease = make_lease(50, 90, "mynode", "GPU-mynode-2");
+    said->report = (struct task_report){.task_id = 50, .epoch = 90, .state = TASK_RUNNING};
+    g_ptr_array_add(reports, said);
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, 0, bed->now, NULL));
+    expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by task 1");
+    controller_tick(bed->c, bed->now);
+    commit(bed, NULL); /* task 1 has vanished */
+    controller_tick(bed->c, bed->now);
+    expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by orphaned task 50");
+    controller_report(bed->c, "mynode", &gone, bed->now);
+    controller_tick(bed->c, bed->now);
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-mynode-2"));
+    bed_free(bed);
+}
+
 static void test_bare_word(void) { /* R2, L66: a release without its proof is none */
     struct bed *bed = bed_new();
     struct task_report said = {.state = TASK_COMPLETED, .released = true, .proof = {.facts = PROOF_CONTAINER_GONE}};
@@ -719,6 +745,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/vanished", test_vanished);
     g_test_add_func("/controller/R2-L66-a-bare-word-releases-nothing", test_bare_word);
     g_test_add_func("/controller/L25-orphan", test_orphan);
+    g_test_add_func("/controller/L25-orphan-on-a-held-card", test_orphan_on_a_held_card);
     g_test_add_func("/controller/K12-kill", test_kill);
     g_test_add_func("/controller/R4-two-nodes-one-card", test_two_nodes_one_card);
     g_test_add_func("/controller/ack-before-start", test_ack_before_start);
