@@ -41,10 +41,17 @@ static bool has_text(const char *text, const char *part) {
     return big && strstr(big, small);
 }
 
-/* Held by somebody who does nothing with it. */
+/* Since when its holder does nothing with it; 0: it is busy, or nobody holds it. It may have been idle before it was granted. */
+static int64_t idle_since_ms(const json_t *gpu) {
+    const json_t *holder = json_object_get(gpu, "holder");
+
+    if (!holder || !show_has(gpu, "idle_since_ms"))
+        return 0;
+    return MAX(show_int(gpu, "idle_since_ms"), show_int(holder, "since_ms"));
+}
+
 static bool is_idle_for(const json_t *gpu, int64_t span_ms) {
-    return json_object_get(gpu, "holder") && show_has(gpu, "idle_since_ms") &&
-           clock_wall_ms() - show_int(gpu, "idle_since_ms") >= span_ms;
+    return idle_since_ms(gpu) > 0 && clock_wall_ms() - idle_since_ms(gpu) >= span_ms;
 }
 
 static bool fits(const json_t *gpu, const struct filter *filter) {
@@ -76,6 +83,7 @@ static GPtrArray *choose(const json_t *gpus, const struct filter *filter, bool f
 
 static void gpu_row(struct table *table, const json_t *gpu) {
     g_autofree char *holder = show_gpu_holder(gpu);
+    g_autofree char *idle = idle_since_ms(gpu) > 0 ? show_span(idle_since_ms(gpu), 0) : NULL;
     const char *state = show_gpu_state(gpu), *reason = show_str(gpu, "state_reason");
 
     table_row(table);
@@ -85,12 +93,7 @@ static void gpu_row(struct table *table, const json_t *gpu) {
     cell_of_figure(table, gpu, "utilization_percent", "%");
     table_cell(table, state);
     table_colour(table, show_gpu_colour(state));
-    if (json_object_get(gpu, "holder") && show_has(gpu, "idle_since_ms")) {
-        g_autofree char *idle = show_span(show_int(gpu, "idle_since_ms"), 0);
-        table_cell(table, idle);
-    } else {
-        table_cell(table, NULL);
-    }
+    table_cell(table, idle);
     table_cell(table, holder ? holder : show_bool(gpu, "free") ? NULL : reason);
 }
 

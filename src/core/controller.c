@@ -27,6 +27,7 @@ struct controller *controller_new(const struct controller_ops *ops, void *env,
     pool_init(&c->pool, settings->offline_after_ms);
     controller_init_keys(c);
     controller_init_vps(c);
+    controller_init_homeless(c);
     c->submitting = g_hash_table_new(NULL, NULL);
     c->live = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)live_free);
     return c;
@@ -38,6 +39,7 @@ void controller_free(struct controller *c) {
     g_hash_table_unref(c->live);
     controller_free_keys(c);
     controller_free_vps(c);
+    controller_free_homeless(c);
     g_hash_table_unref(c->submitting);
     pool_clear(&c->pool);
     g_free(c->storage_problem);
@@ -429,6 +431,7 @@ void controller_tick(struct controller *c, struct core_time now) {
         node->was_online = is_online;
     }
     controller_prune_keys(c, now);
+    controller_house_homeless(c);
     g_hash_table_iter_init(&iter, c->live);
     while (g_hash_table_iter_next(&iter, NULL, &value))
         if (((struct live_task *)value)->is_dirty)

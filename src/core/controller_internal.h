@@ -26,6 +26,7 @@ struct controller {
     GHashTable *live; /* task id -> live_task */
     /* task ids whose first record is on its way: not live yet, and not to be given to an adopted one */
     GHashTable *submitting;
+    GPtrArray *homeless;  /* leases of nodes that wait for their cards here (controller_homeless.c) */
     GHashTable *keys;     /* Idempotency-Key -> struct used_key (controller_submit.c) */
     GHashTable *vps;      /* id -> struct vps */
     GHashTable *vps_busy; /* set of ids: a record of one is on its way */
@@ -73,7 +74,23 @@ void controller_vps_recorded(struct controller *c, struct record *record);
 /* ---- controller_nodes.c ---- */
 /* The states of a node's cards as they are now; whose task runs on one that has gone bad is told (L60). */
 void controller_note_cards(struct controller *c, const struct cluster_node *node, struct core_time now);
-/* Keeps the cards of a lease that the node holds and this host has no record of (any more). */
-void controller_hold_orphan(struct controller *c, const struct lease *lease);
+/* Keeps the cards of a lease that the node holds and this host has no record of (any more). false: another lease has one. */
+bool controller_hold_orphan(struct controller *c, const struct lease *lease);
+/* What a node says of a lease that is none of ours: adopted, held or, when it is over, acknowledged. false: it has no place
+ * here for now. */
+bool controller_take_orphan(struct controller *c, const char *node, const struct node_report *said);
+bool controller_is_over(const struct task_report *report);
 /* An adopted task is in the store now, or must not be. true: it was taken care of. */
 bool controller_adoption_recorded(struct controller *c, const struct task *task, const GError *error);
+
+/* ---- controller_homeless.c ---- */
+void controller_init_homeless(struct controller *c);
+void controller_free_homeless(struct controller *c);
+/* Remembers it, as a copy. */
+void controller_keep_homeless(struct controller *c, const char *node, const struct node_report *said);
+/* The node tells anew. */
+void controller_forget_homeless(struct controller *c, const char *node);
+/* News of one of them, if it is one. */
+void controller_note_homeless(struct controller *c, const char *node, const struct task_report *report);
+/* Tries to give them their places. */
+void controller_house_homeless(struct controller *c);

@@ -123,16 +123,16 @@ static void take_report(struct controller *c, struct live_task *live, const stru
 
 /* ---- what the host has no record of ---- */
 
-static bool is_over(const struct task_report *report) {
+bool controller_is_over(const struct task_report *report) {
     return report->state == TASK_UNSET || (task_state_is_terminal(report->state) && report->released);
 }
 
-void controller_hold_orphan(struct controller *c, const struct lease *lease) {
+bool controller_hold_orphan(struct controller *c, const struct lease *lease) {
     if (fault_mutant("R1-orphans-are-ignored"))
-        return;
-    ledger_grant(c->pool.ledger, lease, "not in this host's records", true);
+        return true;
     if (c->kills_orphans)
         controller_send_name(c, lease->node, WIRE_STOP, lease->task_id, lease->epoch);
+    return ledger_grant(c->pool.ledger, lease, "not in this host's records", true);
 }
 
 /* The node's lease file is a whole record: the task becomes one of ours again, with its true end (a host that was restored
@@ -180,7 +180,7 @@ bool controller_adoption_recorded(struct controller *c, const struct task *task,
 }
 
 /* A lease of a node that the host has no record of: its cards are taken, whoever's they are (R1, R3). */
-static void take_orphan(struct controller *c, const char *node, const struct node_report *said) {
+bool controller_take_orphan(struct controller *c, const char *node, const struct node_report *said) {
     const struct task_report *report = &said->report;
     const struct ledger_entry *entry = ledger_find(c->pool.ledger, node, report->task_id, report->epoch);
     bool is_known_here = controller_live(c, report->task_id) != NULL ||
@@ -189,18 +189,19 @@ static void take_orphan(struct controller *c, const char *node, const struct nod
 
     g_strlcpy(lease.node, node, sizeof lease.node);
     if (entry && !entry->is_orphan)
-        return; /* ours, and being recorded: not the node's to end like this */
+        return true; /* ours, and being recorded: not the node's to end like this */
     if (!entry && lease.epoch > 0 && said->spec && !is_known_here && report->state != TASK_UNSET &&
         ledger_grant(c->pool.ledger, &lease, controller_label(said->spec), false)) {
         adopt(c, said, &lease);
-    } else if (is_over(report)) {
+    } else if (controller_is_over(report)) {
         if (entry)
             note_proof(c, &entry->lease, &report->proof);
         ledger_release(c->pool.ledger, node, report->task_id, report->epoch);
         controller_send_name(c, node, WIRE_ACK, report->task_id, report->epoch);
     } else if (lease.epoch > 0 && !entry) {
-        controller_hold_orphan(c, &lease);
+        return controller_hold_orphan(c, &lease);
     }
+    return true;
 }
 
 static const struct node_report *find_report(const GPtrArray *reports, const struct task *task) {
@@ -254,11 +255,13 @@ static void reconcile(struct controller *c, const char *node, const GPtrArray *r
     const struct task_report nothing = {.state = TASK_UNSET};
     g_autoptr(GPtrArray) lives = controller_live_of_node(c, node);
 
+    controller_forget_homeless(c, node);
     /* what is over goes first: its ack must be there before the start of the next task on the same card */
     for (guint i = 0; i < reports->len; i++) {
         const struct node_report *said = reports->pdata[i];
         if (!is_of(controller_live(c, said->report.task_id), node, said->report.epoch))
-            take_orphan(c, node, said);
+            if (!controller_take_orphan(c, node, said))
+                controller_keep_homeless(c, node, said);
     }
     drop_silent_orphans(c, node, reports);
     for (guint i = 0; i < lives->len; i++) {
@@ -405,7 +408,8 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
 void controller_heartbeat_same(struct controller *c, const char *name, struct core_time now) {
     struct cluster_node *node = cluster_find(c->pool.cluster, name);
 
-    if (!node || !node->is_connected)
+    if (!node || !node->is_connected ||
+        (!are_known_to_be_its(c, node, node->info, now) && other_owner(c, node->info, now)))
         return;
     cluster_heard(node, now);
     take_proofs(c, node->info);
@@ -421,8 +425,10 @@ void controller_report(struct controller *c, const char *node, const struct task
         cluster_heard(known, now);
     if (is_of(live, node, report->epoch))
         take_report(c, live, report, now);
-    else
-        take_orphan(c, node, &said);
+    else {
+        controller_note_homeless(c, node, report);
+        controller_take_orphan(c, node, &said);
+    }
 }
 
 void controller_disconnected(struct controller *c, const char *node, struct core_time now) {

@@ -283,8 +283,8 @@ static json_t *values_to_json(const struct history_point *points, int n, enum hi
 
 static json_t *points_to_json(const struct history_point *points, enum history_ring ring, int64_t last) {
     const struct history_ring_info *info = &history_rings[ring];
-    json_t *json = json_pack("{s:I,s:I}", "from_ms", (json_int_t)((last - info->n_slots + 1) * info->step_ms),
-                             "step_ms", (json_int_t)info->step_ms);
+    json_int_t from_ms = (last - info->n_slots + 1) * info->step_ms, step_ms = info->step_ms;
+    json_t *json = json_pack("{s:I,s:I}", "from_ms", from_ms, "step_ms", step_ms);
 
     for (int i = 0; i < HISTORY_VALUE_COUNT_; i++) {
         g_autofree char *max_name = g_strconcat(gpu_figure_name(figure_of[i]), "_max", NULL);

@@ -266,6 +266,32 @@ static void test_orphan(void) { /* L25: a host restored from an old backup; the 
     bed_free(bed);
 }
 
+static void test_orphan_on_a_held_card(
+    void) { /* L25: what the old backup believes in is over, the next one has the card */
+    struct bed *bed = bed_new();
+    struct node_report *said = g_new0(struct node_report, 1);
+    g_autoptr(GPtrArray) reports = g_ptr_array_new_with_free_func((GDestroyNotify)node_report_free);
+    struct task_report gone = {.task_id = 50, .epoch = 90, .state = TASK_UNSET, .released = true};
+
+    submit(bed, "mynode::2", 0);
+    commit(bed, NULL);
+    report(bed, bed->first_id, TASK_RUNNING, false);
+    commit(bed, NULL);
+    said->lease = make_lease(50, 90, "mynode", "GPU-mynode-2");
+    said->report = (struct task_report){.task_id = 50, .epoch = 90, .state = TASK_RUNNING};
+    g_ptr_array_add(reports, said);
+    g_assert_true(controller_hello(bed->c, make_node("mynode", 4), reports, 0, bed->now, NULL));
+    expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by task 1");
+    controller_tick(bed->c, bed->now);
+    commit(bed, NULL); /* task 1 has vanished */
+    controller_tick(bed->c, bed->now);
+    expect_refusal(bed, "mynode::2", 0, KR_ERROR_REFUSED, "held by orphaned task 50");
+    controller_report(bed->c, "mynode", &gone, bed->now);
+    controller_tick(bed->c, bed->now);
+    g_assert_null(ledger_holder(controller_ledger(bed->c), "GPU-mynode-2"));
+    bed_free(bed);
+}
+
 static void test_bare_word(void) { /* R2, L66: a release without its proof is none */
     struct bed *bed = bed_new();
     struct task_report said = {.state = TASK_COMPLETED, .released = true, .proof = {.facts = PROOF_CONTAINER_GONE}};
@@ -423,6 +449,31 @@ static void test_moved_card(void) { /* L47: a card out of a machine that is gone
     bed_free(bed);
 }
 
+static bool is_online(struct bed *bed, const char *name) {
+    const struct cluster *cluster = controller_cluster(bed->c);
+
+    return cluster_is_online(cluster, cluster_find(cluster, name), bed->now);
+}
+
+static void test_moved_card_and_a_late_heartbeat(void) { /* L47: the same connection, after a long silence */
+    struct bed *bed = bed_new();
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    struct node_info *heir = make_node("heir", 1);
+
+    g_strlcpy(((struct gpu *)heir->gpus->pdata[0])->uuid, "GPU-mynode-0", GPU_UUID_MAX_BYTES);
+    bed->now.mono_ms += 20000;
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now);
+    bed->now.mono_ms += 20000;
+    g_assert_true(is_online(bed, "mynode"));
+    bed->now.mono_ms += 100000;
+    g_assert_true(controller_hello(bed->c, heir, none, 0, bed->now, NULL));
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now);
+    controller_heartbeat_same(bed->c, "mynode", bed->now);
+    g_assert_false(is_online(bed, "mynode"));
+    g_assert_true(is_online(bed, "heir"));
+    bed_free(bed);
+}
+
 /* ---- health: one bad card is that card's, whoever is on it hears of it ---- */
 
 static const struct record *newest_record(const struct bed *bed) { return g_queue_peek_tail((GQueue *)&bed->records); }
@@ -549,12 +600,14 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/vanished", test_vanished);
     g_test_add_func("/controller/R2-L66-a-bare-word-releases-nothing", test_bare_word);
     g_test_add_func("/controller/L25-orphan", test_orphan);
+    g_test_add_func("/controller/L25-orphan-on-a-held-card", test_orphan_on_a_held_card);
     g_test_add_func("/controller/K12-kill", test_kill);
     g_test_add_func("/controller/R4-two-nodes-one-card", test_two_nodes_one_card);
     g_test_add_func("/controller/ack-before-start", test_ack_before_start);
     g_test_add_func("/controller/R2-same-name-on-two-nodes", test_same_name_on_two_nodes);
     g_test_add_func("/controller/L25-epochs-of-a-node", test_epochs_of_a_node);
     g_test_add_func("/controller/L47-moved-card", test_moved_card);
+    g_test_add_func("/controller/L47-late-heartbeat", test_moved_card_and_a_late_heartbeat);
     g_test_add_func("/controller/numa-and-whole-cores", test_numa_and_whole_cores);
     g_test_add_func("/controller/auto-placement", test_auto_placement);
     g_test_add_func("/controller/L57-L58-L60-sick-card", test_sick_card);
