@@ -534,6 +534,12 @@ const struct lease *executor_lease_of(const struct executor *x, const char *cont
     return NULL;
 }
 
+const char *executor_machine_of(const struct executor *x, uint32_t task_id) {
+    const struct execution *ex = find(x, task_id);
+
+    return ex && ex->is_machine ? ex->file.container : NULL;
+}
+
 int executor_count(const struct executor *x) { return (int)g_hash_table_size(x->executions); }
 
 bool executor_suspects_disk(const struct executor *x) { return x->is_disk_suspect; }

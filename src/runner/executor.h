@@ -95,6 +95,8 @@ json_t *executor_truth_to_json(const struct executor *executor);
 bool executor_has_output_coming(const struct executor *executor, uint32_t task_id);
 /* Whose container is that (the engine's id)? Of a lease on this node; NULL: none of ours. Borrowed. */
 const struct lease *executor_lease_of(const struct executor *executor, const char *container);
+/* The engine's id of the machine of that task; NULL: none is made. Borrowed. */
+const char *executor_machine_of(const struct executor *executor, uint32_t task_id);
 int executor_count(const struct executor *executor);
 /* True when the last attempt to write a lease file failed: the disk is worth a test. */
 bool executor_suspects_disk(const struct executor *executor);

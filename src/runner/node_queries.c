@@ -127,6 +127,18 @@ static void ask_history(struct node_query *query, const json_t *args) {
         answer_error(query, error);
 }
 
+/* The disk of a machine that its owner deletes. */
+static void ask_vps_delete(struct node_query *query, const json_t *args) {
+    g_autoptr(GError) error = NULL;
+    struct json_reader r = jr_init(args, "vps_delete", &error);
+    uint32_t vps_id = (uint32_t)jr_int(&r, "vps_id", 1, G_MAXUINT32);
+
+    if (jr_done(&r) && machines_delete_disk(query->runner->machines, vps_id, &error))
+        answer(query, json_object());
+    else
+        answer_error(query, error);
+}
+
 static const struct {
     const char *what;
     void (*ask)(struct node_query *query, const json_t *args);
@@ -134,6 +146,7 @@ static const struct {
     {"processes", ask_processes},
     {"runner", ask_runner},
     {"topology", ask_topology},
+    {"vps_delete", ask_vps_delete},
     {"history", ask_history},
 };
 

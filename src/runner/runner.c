@@ -44,6 +44,29 @@ static bool gpus_minor_of(void *user, const char *uuid, int *ret_minor) {
     return false;
 }
 
+static const char *gpus_pci_of(void *user, const char *uuid) {
+    const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(((struct runner *)user)->monitor);
+
+    for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++) {
+        const struct gpu *gpu = snapshot->gpus->pdata[i];
+        if (strcmp(gpu->uuid, uuid) == 0 && gpu->pci[0])
+            return gpu->pci;
+    }
+    return NULL;
+}
+
+/* ---- machines ---- */
+
+static bool find_socket(void *user, uint32_t task_id, const char *to, struct tunnel_end *ret_end, GError **error) {
+    struct runner *runner = user;
+    const char *machine = executor_machine_of(runner->executor, task_id);
+
+    return machine ? machines_find_socket(runner->machines, machine, to, ret_end, error)
+                   : kr_fail(error, NOT_FOUND, "no machine of task %u is on here", task_id);
+}
+
+static void on_cards_recovered(void *user) { executor_reconcile(((struct runner *)user)->executor); }
+
 /* ---- the link ---- */
 
 static void on_heartbeat(uv_timer_t *timer) { runner_beat(timer->data); }
@@ -63,6 +86,11 @@ static void on_down(void *user) {
 
     log_server_reset(runner->log_server);
     node_queries_drop(runner);
+    tunnels_reset(runner->tunnels);
+}
+
+static void on_binary(void *user, const void *bytes, size_t len) {
+    tunnels_data(((struct runner *)user)->tunnels, bytes, len);
 }
 
 static void on_drain(void *user) { log_server_drained(((struct runner *)user)->log_server); }
@@ -135,6 +163,7 @@ static bool open_link(struct runner *runner, const char *state_dir, GError **err
     static const struct link_handlers handlers = {.hello = runner_hello,
                                                   .on_welcome = on_welcome,
                                                   .on_message = runner_on_message,
+                                                  .on_binary = on_binary,
                                                   .on_down = on_down,
                                                   .on_drain = on_drain,
                                                   .on_fatal = on_fatal};
@@ -156,6 +185,7 @@ static bool open_executor(struct runner *runner, GError **error) {
                                  .set_leased = gpus_set_leased,
                                  .minor_of = gpus_minor_of,
                                  .minors_visible = gpu_minors_visible_to,
+                                 .pci_of = gpus_pci_of,
                                  .user = runner};
     struct executor_config settings = {
         .node = runner->node,
@@ -171,6 +201,7 @@ static bool open_executor(struct runner *runner, GError **error) {
         .shm_bytes = config_int(config, "shm_bytes"),
         .log_max_bytes = 2 * config_int(config, "log_max_bytes"), /* the engine's record is longer than the bytes */
         .stop_grace_ms = config_int(config, "stop_grace_ms"),
+        .machine_grace_ms = config_int(config, "vm_stop_grace_ms"),
         .drain_timeout_ms = config_int(config, "drain_timeout_ms"),
         .evidence_samples = (int)config_int(config, "evidence_samples"),
     };
@@ -179,6 +210,10 @@ static bool open_executor(struct runner *runner, GError **error) {
         return false;
     runner->executor = executor_new(&runner->loop, &settings, runner->engine, &gpus, runner->facts, runner->leases,
                                     runner->logs, &handlers, runner);
+    runner->machines = machines_new(runner, error);
+    if (!runner->machines)
+        return false;
+    executor_set_machines(runner->executor, machines_engine(runner->machines));
     return executor_restore(runner->executor, error);
 }
 
@@ -238,7 +273,8 @@ static bool start(struct runner *runner, GError **error) {
     runner->log_server = log_server_new(runner->logs, &runner_log_ops, runner);
     if (!open_executor(runner, error))
         return false;
-    executor_reconcile(runner->executor);
+    runner->tunnels = tunnels_new(&runner->loop, runner->link, find_socket, runner);
+    machines_recover(runner->machines, on_cards_recovered, runner);
     runner_probe(runner);
     start_handles(runner);
     log_info("runner %s of node %s, state in %s", KR_VERSION, runner->node, state_dir);
@@ -260,7 +296,9 @@ static void close_own_handles(struct runner *runner) {
 static void stop(struct runner *runner) {
     sd_notify(0, "STOPPING=1");
     node_queries_drop(runner);
+    tunnels_free(runner->tunnels);
     executor_free(runner->executor);
+    machines_free(runner->machines);
     link_free(runner->link);
     log_server_free(runner->log_server);
     log_store_free(runner->logs);

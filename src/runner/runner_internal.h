@@ -12,6 +12,7 @@
 #include "runner/link.h"
 #include "runner/log_server.h"
 #include "runner/log_store.h"
+#include "runner/machines.h"
 #include "runner/node_facts.h"
 #include "runner/node_queries.h"
 #include "runner/runner_config.h"
@@ -33,6 +34,8 @@ struct runner {
     struct log_store *logs;
     struct log_server *log_server;
     struct executor *executor;
+    struct machines *machines;
+    struct tunnels *tunnels;
     struct link *link;
     bool is_link_started;
     uv_signal_t on_term, on_int;

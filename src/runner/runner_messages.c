@@ -59,6 +59,18 @@ static bool take_log_close(struct runner *runner, const json_t *message, GError 
     return true;
 }
 
+static bool take_tunnel_open(struct runner *runner, const json_t *message, GError **error) {
+    return tunnels_open(runner->tunnels, message, error);
+}
+
+static bool take_tunnel_credit(struct runner *runner, const json_t *message, GError **error) {
+    return tunnels_credit(runner->tunnels, message, error);
+}
+
+static bool take_tunnel_close(struct runner *runner, const json_t *message, GError **error) {
+    return tunnels_close(runner->tunnels, message, error);
+}
+
 static bool log_send(void *user, const void *bytes, size_t len) {
     return link_send_binary(((struct runner *)user)->link, bytes, len);
 }
@@ -90,6 +102,9 @@ static const struct {
     bool (*take)(struct runner *runner, const json_t *message, GError **error);
 } messages[] = {
     {WIRE_QUERY, node_queries_take},
+    {WIRE_TUNNEL_OPEN, take_tunnel_open},
+    {WIRE_TUNNEL_CREDIT, take_tunnel_credit},
+    {WIRE_TUNNEL_CLOSE, take_tunnel_close},
     {WIRE_LOG_OPEN, take_log_open},
     {WIRE_LOG_CREDIT, take_log_credit},
     {WIRE_LOG_CLOSE, take_log_close},

@@ -44,12 +44,14 @@ static struct gpu *told_gpu(const struct runner *runner, const struct gpu *gpu) 
     if (gpu_history_idle_since(runner->history, gpu->uuid, &since_ms))
         gpu_set(told, GPU_IDLE_SINCE, since_ms);
     told->proof.samples = MIN(told->proof.samples, SAMPLES_TOLD); /* more of them say no more */
+    machines_amend_gpu(runner->machines, told);
     return told;
 }
 
 struct node_info *runner_describe(struct runner *runner) {
     struct node_info *info = node_info_new(runner->node);
     const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(runner->monitor);
+    const char *vm_text;
 
     node_facts_describe(runner->facts, info);
     for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++)
@@ -60,6 +62,8 @@ struct node_info *runner_describe(struct runner *runner) {
     info->gpu_text = bounded(snapshot->text ? snapshot->text : "not looked at yet");
     info->engine_ok = runner->engine_facts.presence == ENGINE_PRESENT;
     info->engine_text = engine_text(runner);
+    info->vm_ok = machines_can_run(runner->machines, &vm_text);
+    info->vm_text = bounded(vm_text);
     info->disk_ok = runner->is_disk_ok;
     info->disk_text = runner->disk_text ? bounded(runner->disk_text) : NULL;
     return info;
@@ -155,6 +159,7 @@ static void prune_logs(struct runner *runner) {
 void runner_beat(struct runner *runner) {
     check_disk(runner);
     prune_logs(runner);
+    machines_probe(runner->machines);
     runner_probe(runner);
     send_heartbeat(runner);
 }
