@@ -6,6 +6,7 @@
 #include "host/host_config.h"
 #include "runner/runner.h"
 #include "runner/runner_config.h"
+#include "vm/shim.h"
 
 #define OPTION_HOST \
     { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }
@@ -375,6 +376,7 @@ static const struct cli_verb verbs[] = {
         .run = cmd_help,
     },
     {.path = "gpu-worker", .is_hidden = true, .summary = "read the GPUs for a runner", .raw_main = gpu_worker_main},
+    {.path = "vm-shim", .is_hidden = true, .summary = "supervise one machine's QEMU", .raw_main = shim_main},
     {.path = NULL},
 };
 
