@@ -7,6 +7,7 @@
 #include "runner/runner.h"
 #include "runner/runner_config.h"
 #include "vfio/vfio_step.h"
+#include "vm/shim.h"
 
 #define OPTION_HOST \
     { "host", 0, CLI_TEXT, "URL", NULL, "the host's address (or KOHAKURIVER_HOST; http://127.0.0.1:8000 by default)" }
@@ -551,6 +552,7 @@ static const struct cli_verb verbs[] = {
      .is_hidden = true,
      .summary = "do one step of a switch to vfio-pci",
      .raw_main = vfio_step_main},
+    {.path = "vm-shim", .is_hidden = true, .summary = "supervise one machine's QEMU", .raw_main = shim_main},
     {.path = NULL},
 };
 

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "model/node.h"
 #include "model/target.h"
+#include "vm/engine_qemu.h"
 
 enum { MINUTE_MS = 60 * 1000, HOUR_MS = 60 * MINUTE_MS };
 #define GIB ((int64_t)1 << 30)
@@ -45,6 +46,19 @@ const struct config_key runner_config_keys[] = {
     {"log_keep_tasks", CONFIG_INT, "1000", 0, 1000000, NULL, "ended tasks whose output is kept"},
     {"log_keep_bytes", CONFIG_BYTES, "4G", 0, 1024 * GIB, NULL, "of output kept of ended tasks"},
     {"cpus_reserved", CONFIG_INT, "0", 0, NODE_MAX_CORES, NULL, "cores that tasks cannot have"},
+    {"vm_dir", CONFIG_PATH, "", 0, 0, NULL, "images, disks and machines; empty: `vms` in state_dir"},
+    {"vm_accel", CONFIG_CHOICE, "auto", 0, 0, "auto|kvm|tcg", "how QEMU runs machines; auto: kvm where /dev/kvm answers, else tcg, which is slow"},
+    {"qemu_binary", CONFIG_STRING, "qemu-system-x86_64", 0, 0, NULL, "QEMU, a name or a path; 7.2 or newer"},
+    {"vm_user", CONFIG_STRING, "", 0, 0, NULL, "user that QEMU runs as; empty: as the runner"},
+    {"vm_cgroup", CONFIG_PATH, "", 0, 0, NULL, "folder in a cgroup 2 file system under which each machine gets a cgroup; empty: none"},
+    {"vm_bridge", CONFIG_STRING, "", 0, 0, NULL, "bridge that machines with --network bridge join; empty: they are refused"},
+    {"vm_network_restricted", CONFIG_BOOL, "false", 0, 0, NULL, "machines with user-mode network reach nothing outside; SSH from this node works"},
+    {"vm_hugepages", CONFIG_PATH, "", 0, 0, NULL, "folder of a hugetlbfs for the machines' memory; empty: none"},
+    {"vm_shared_dir", CONFIG_PATH, "", 0, 0, NULL, "folder that machines see as /shared; empty: none"},
+    {"vm_firmware_dir", CONFIG_PATH, "/usr/share/OVMF", 0, 0, NULL, "where OVMF_CODE_4M.fd and OVMF_VARS_4M.fd are; without them machines start with SeaBIOS"},
+    {"vm_mmio_window", CONFIG_BYTES, "0", 0, (int64_t)1 << 50, NULL, "address space for the memory of a machine's GPUs; 0: as much as the GPUs say"},
+    {"vm_driver", CONFIG_STRING, "distribution", 0, 0, NULL, "NVIDIA driver for guests that want one: distribution, or the URL or path (in the guest) of a .run file"},
+    {"vm_driver_sha256", CONFIG_STRING, "", 0, 0, NULL, "of that .run file; without it the file is not run"},
     {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
     {NULL, 0, NULL, 0, 0, NULL, NULL},
 };
@@ -74,4 +88,28 @@ bool runner_config_memlock(const struct config *config, int64_t *ret_memlock, GE
     else if (!units_bytes_from_str(text, ret_memlock, NULL))
         return kr_fail(error, USAGE, "memlock: \"%s\" is neither auto, unlimited, default nor a size", text);
     return true;
+}
+
+void runner_config_vm(const struct config *config, const char *vm_dir, const char *node, struct qemu_config *ret_vm) {
+    *ret_vm = (struct qemu_config){.folder = vm_dir,
+                                   .node = node,
+                                   .binary = config_str(config, "qemu_binary"),
+                                   .accel = config_str(config, "vm_accel"),
+                                   .user = config_str(config, "vm_user"),
+                                   .cgroup = config_str(config, "vm_cgroup"),
+                                   .bridge = config_str(config, "vm_bridge"),
+                                   .hugepages = config_str(config, "vm_hugepages"),
+                                   .shared_folder = config_str(config, "vm_shared_dir"),
+                                   .firmware = config_str(config, "vm_firmware_dir"),
+                                   .driver = config_str(config, "vm_driver"),
+                                   .driver_sha256 = config_str(config, "vm_driver_sha256"),
+                                   .sysfs_root = config_str(config, "sysfs_root"),
+                                   .is_restricted = config_bool(config, "vm_network_restricted"),
+                                   .mmio_window_bytes = config_int(config, "vm_mmio_window")};
+}
+
+char *runner_config_vm_dir(const struct config *config) {
+    const char *set = config_str(config, "vm_dir");
+
+    return set[0] ? g_strdup(set) : g_build_filename(config_str(config, "state_dir"), "vms", NULL);
 }

@@ -1,0 +1,245 @@
+#include "vm/guest_agent.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/json.h"
+
+enum { RETRY_MS = 1000, READ_BYTES = 4096, MAX_NUMBER = 1 << 30 };
+
+static const char *const driver_names[] = {"unset", "none", "installing", "ready", "failed"};
+
+const char *agent_driver_to_str(enum agent_driver driver) {
+    return (size_t)driver < G_N_ELEMENTS(driver_names) ? driver_names[driver] : driver_names[0];
+}
+
+/* ---- a report ---- */
+
+static json_t *number_or_null(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
+
+json_t *guest_state_to_json(const struct guest_state *state) {
+    json_t *gpus = json_array();
+
+    for (size_t i = 0; i < state->n_gpus; i++) {
+        const struct agent_gpu *gpu = &state->gpus[i];
+        json_array_append_new(gpus, json_pack("{s:s,s:o,s:o,s:o,s:o}", "name", gpu->name, "utilisation_percent",
+                                              number_or_null(gpu->utilisation_percent), "mem_used_mib",
+                                              number_or_null(gpu->mem_used_mib), "mem_total_mib",
+                                              number_or_null(gpu->mem_total_mib), "temperature_c",
+                                              number_or_null(gpu->temperature_c)));
+    }
+    return json_pack("{s:s,s:b,s:s,s:s,s:o}", "address", state->address, "ready", state->is_ready, "driver",
+                     agent_driver_to_str(state->driver), "driver_version", state->driver_version, "gpus", gpus);
+}
+
+/* Text of a guest's is shown to people: plain characters only. */
+static void take_text(char *to, size_t size, const char *text) {
+    size_t n = 0;
+
+    for (; text && *text && n + 1 < size; text++)
+        if (g_ascii_isprint(*text))
+            to[n++] = *text;
+    to[n] = '\0';
+}
+
+static enum agent_driver driver_from_str(const char *text) {
+    for (size_t i = 1; text && i < G_N_ELEMENTS(driver_names); i++)
+        if (strcmp(text, driver_names[i]) == 0)
+            return (enum agent_driver)i;
+    return AGENT_DRIVER_UNSET;
+}
+
+/* "NVIDIA H100, 12, 1024, 81559, 41": as nvidia-smi prints it; what it does not know is no number. */
+static void take_gpu(struct agent_gpu *gpu, const char *text) {
+    g_auto(GStrv) part = g_strsplit(text, ",", 5);
+    int64_t number[4] = {-1, -1, -1, -1};
+    guint n = g_strv_length(part);
+
+    for (guint i = 0; i < 4 && i + 1 < n; i++)
+        if (!g_ascii_string_to_signed(g_strstrip(part[i + 1]), 10, 0, MAX_NUMBER, &number[i], NULL))
+            number[i] = -1;
+    take_text(gpu->name, sizeof gpu->name, n ? part[0] : "");
+    gpu->utilisation_percent = (int)number[0];
+    gpu->mem_used_mib = number[1];
+    gpu->mem_total_mib = number[2];
+    gpu->temperature_c = (int)number[3];
+}
+
+static bool has_secret(const char *given, const char *secret) {
+    size_t len = strlen(secret);
+
+    return given && strlen(given) == len && len > 0 && sodium_memcmp(given, secret, len) == 0;
+}
+
+static bool take_report(struct agent_pump *pump, const json_t *json, struct guest_state *state) {
+    struct json_reader r = jr_init(json, "agent", NULL);
+    const char *secret = jr_str(&r, "secret", 128), *address = jr_str_opt(&r, "address", 256, "");
+    const char *version = jr_str_opt(&r, "driver_version", 256, "");
+    g_auto(GStrv) gpus = NULL;
+
+    state->is_ready = jr_bool_opt(&r, "ready", false);
+    state->driver = driver_from_str(jr_str_opt(&r, "driver", 32, ""));
+    gpus = jr_strv_opt(&r, "gpus", AGENT_MAX_GPUS, 256);
+    if (!jr_done(&r) || !has_secret(secret, pump->secret))
+        return false;
+    take_text(state->address, sizeof state->address, address);
+    take_text(state->driver_version, sizeof state->driver_version, version);
+    for (char **gpu = gpus; gpu && *gpu; gpu++)
+        take_gpu(&state->gpus[state->n_gpus++], *gpu);
+    return true;
+}
+
+/* ---- the pump ---- */
+
+void agent_pump_init(struct agent_pump *pump, const char *secret,
+                     void (*on_report)(void *user, const struct guest_state *state), void *user) {
+    *pump = (struct agent_pump){.secret = secret, .on_report = on_report, .user = user, .line = g_byte_array_new()};
+}
+
+void agent_pump_clear(struct agent_pump *pump) { g_clear_pointer(&pump->line, g_byte_array_unref); }
+
+static void take_line(struct agent_pump *pump) {
+    struct guest_state state = {0};
+    json_t *json;
+
+    if (pump->line->len == 0)
+        return;
+    json = jsonx_parse((const char *)pump->line->data, pump->line->len, NULL);
+    if (json && take_report(pump, json, &state))
+        pump->on_report(pump->user, &state);
+    else
+        pump->n_refused++;
+    json_decref(json);
+}
+
+static void end_line(struct agent_pump *pump) {
+    if (pump->is_skipping)
+        pump->n_refused++;
+    else
+        take_line(pump);
+    pump->is_skipping = false;
+    g_byte_array_set_size(pump->line, 0);
+}
+
+void agent_pump_feed(struct agent_pump *pump, const char *bytes, size_t len) {
+    while (len > 0) {
+        const char *newline = memchr(bytes, '\n', len);
+        size_t n = newline ? (size_t)(newline - bytes) : len;
+        if (pump->line->len + n > AGENT_MAX_LINE_BYTES)
+            pump->is_skipping = true;
+        if (!pump->is_skipping)
+            g_byte_array_append(pump->line, (const guint8 *)bytes, (guint)n);
+        if (!newline)
+            return;
+        end_line(pump);
+        bytes += n + 1;
+        len -= n + 1;
+    }
+}
+
+/* ---- the channel ---- */
+
+struct agent_link {
+    uv_pipe_t pipe;
+    uv_timer_t timer;
+    uv_connect_t connecting;
+    bool has_pipe, is_freed;
+    int open_handles;
+    char *path, *secret;
+    struct agent_pump pump;
+    struct guest_state state;
+    int64_t state_ms; /* wall clock, 0: none yet */
+    char chunk[READ_BYTES];
+};
+
+static void on_handle_closed(uv_handle_t *handle) {
+    struct agent_link *link = handle->data;
+
+    if (--link->open_handles > 0 || !link->is_freed)
+        return;
+    agent_pump_clear(&link->pump);
+    g_free(link->path);
+    g_free(link->secret);
+    g_free(link);
+}
+
+static void hang_up(struct agent_link *link) {
+    if (link->has_pipe)
+        uv_close((uv_handle_t *)&link->pipe, on_handle_closed);
+    link->has_pipe = false;
+}
+
+void agent_link_free(struct agent_link *link) {
+    if (!link)
+        return;
+    link->is_freed = true;
+    hang_up(link);
+    uv_close((uv_handle_t *)&link->timer, on_handle_closed);
+}
+
+static void on_report(void *user, const struct guest_state *state) {
+    struct agent_link *link = user;
+
+    link->state = *state;
+    link->state_ms = clock_wall_ms();
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct agent_link *link = handle->data;
+
+    *buf = uv_buf_init(link->chunk, sizeof link->chunk);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+    struct agent_link *link = stream->data;
+
+    if (n > 0)
+        agent_pump_feed(&link->pump, buf->base, (size_t)n);
+    else if (n < 0)
+        hang_up(link);
+}
+
+static void on_connected(uv_connect_t *connecting, int status) {
+    struct agent_link *link = connecting->data;
+
+    if (status < 0 || uv_read_start((uv_stream_t *)&link->pipe, on_alloc, on_read) < 0) {
+        if (status != UV_ECANCELED)
+            hang_up(link);
+        return;
+    }
+    agent_pump_feed(&link->pump, "\n", 1); /* a line that was cut by a break is over */
+}
+
+static void on_timer(uv_timer_t *timer) {
+    struct agent_link *link = timer->data;
+
+    if (link->has_pipe || link->open_handles > 1)
+        return;
+    uv_pipe_init(timer->loop, &link->pipe, 0);
+    link->pipe.data = link->connecting.data = link;
+    link->has_pipe = true;
+    link->open_handles++;
+    uv_pipe_connect(&link->connecting, &link->pipe, link->path, on_connected);
+}
+
+struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *secret) {
+    struct agent_link *link = g_new0(struct agent_link, 1);
+
+    link->path = g_strdup_printf("/proc/self/fd/%d/agent.sock", folder_fd);
+    link->secret = g_strdup(secret);
+    agent_pump_init(&link->pump, link->secret, on_report, link);
+    uv_timer_init(loop, &link->timer);
+    link->timer.data = link;
+    link->open_handles = 1;
+    uv_timer_start(&link->timer, on_timer, 0, RETRY_MS);
+    return link;
+}
+
+const struct guest_state *agent_link_state(const struct agent_link *link, int64_t *ret_wall_ms) {
+    if (link->state_ms == 0)
+        return NULL;
+    *ret_wall_ms = link->state_ms;
+    return &link->state;
+}
