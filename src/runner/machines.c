@@ -74,8 +74,8 @@ static struct vm_devices_call *call_new(vm_devices_done_cb *on_done, void *arg) 
     return call;
 }
 
-static struct vm_devices_call *bind(void *user, const char *machine, const char *const *pci, size_t n,
-                                    vm_devices_done_cb *on_done, void *arg) {
+static struct vm_devices_call *bind_cards(void *user, const char *machine, const char *const *pci, size_t n,
+                                          vm_devices_done_cb *on_done, void *arg) {
     struct machines *m = user;
     g_autofree char *owner = owner_of(machine);
     struct vm_devices_call *call = call_new(on_done, arg);
@@ -98,7 +98,7 @@ static void cancel(struct vm_devices_call *call) {
     g_free(call);
 }
 
-static const struct vm_devices_ops devices = {.bind = bind, .give_back = give_back, .cancel = cancel};
+static const struct vm_devices_ops devices = {.bind = bind_cards, .give_back = give_back, .cancel = cancel};
 
 void machines_amend_gpu(const struct machines *m, struct gpu *gpu) {
     const char *reason = "";
@@ -238,4 +238,6 @@ void machines_free(struct machines *m) {
     g_free(m);
 }
 
-struct engine *machines_engine(const struct machines *m) { return m->engine; }
+struct engine *machines_engine(const struct machines *m) {
+    return m->engine;
+}

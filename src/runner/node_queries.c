@@ -143,11 +143,8 @@ static const struct {
     const char *what;
     void (*ask)(struct node_query *query, const json_t *args);
 } questions[] = {
-    {"processes", ask_processes},
-    {"runner", ask_runner},
-    {"topology", ask_topology},
-    {"vps_delete", ask_vps_delete},
-    {"history", ask_history},
+    {"processes", ask_processes},   {"runner", ask_runner},   {"topology", ask_topology},
+    {"vps_delete", ask_vps_delete}, {"history", ask_history},
 };
 
 bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {

@@ -101,12 +101,9 @@ static const struct {
     const char *type;
     bool (*take)(struct runner *runner, const json_t *message, GError **error);
 } messages[] = {
-    {WIRE_QUERY, node_queries_take},
-    {WIRE_TUNNEL_OPEN, take_tunnel_open},
-    {WIRE_TUNNEL_CREDIT, take_tunnel_credit},
-    {WIRE_TUNNEL_CLOSE, take_tunnel_close},
-    {WIRE_LOG_OPEN, take_log_open},
-    {WIRE_LOG_CREDIT, take_log_credit},
+    {WIRE_QUERY, node_queries_take},          {WIRE_TUNNEL_OPEN, take_tunnel_open},
+    {WIRE_TUNNEL_CREDIT, take_tunnel_credit}, {WIRE_TUNNEL_CLOSE, take_tunnel_close},
+    {WIRE_LOG_OPEN, take_log_open},           {WIRE_LOG_CREDIT, take_log_credit},
     {WIRE_LOG_CLOSE, take_log_close},
 };
 
