@@ -174,6 +174,19 @@ static void restore_snapshot(struct world *w) {
     w->counts.restored++;
 }
 
+/* Nobody is answered any more; an error makes whoever waits let go of his memory, and does nothing else. */
+static void drop_record(gpointer data) {
+    struct record *record = data;
+    g_autoptr(GError) error = NULL;
+
+    kr_fail(&error, STORAGE, "the host has died");
+    if (record->on_done)
+        record->on_done(record->done_user, NULL, error);
+    record_free(record);
+}
+
+void host_drop_records(struct world *w) { g_queue_clear_full(&w->records, drop_record); }
+
 /* kill -9: what was not on the disk is gone, and so are all connections. A record may have reached the disk unanswered; a log is
  * written in order, so what comes behind a lost one is lost too. */
 void host_crash(struct world *w) {
@@ -185,7 +198,7 @@ void host_crash(struct world *w) {
         is_lost |= chance(w, 50) || is_refused(w, record);
         if (!is_lost)
             keep(w, record);
-        record_free(record);
+        drop_record(record);
     }
     for (int i = 0; i < N_NODES; i++) {
         w->nodes[i].host_wire = 0;

@@ -387,8 +387,8 @@ void world_free(struct world *w) {
         node_clear(&w->nodes[i]);
         json_decref(w->infos[i]);
     }
+    host_drop_records(w);
     controller_free(w->host);
-    g_queue_clear_full(&w->records, (GDestroyNotify)record_free);
     g_hash_table_unref(w->store);
     g_hash_table_unref(w->truth);
     g_hash_table_unref(w->keys);

@@ -152,6 +152,7 @@ void host_commit(struct world *w, bool fails);
 void host_take(struct world *w, struct node *node);
 void host_hang_up(struct world *w, struct node *node);
 void host_keep_snapshot(struct world *w);
+void host_drop_records(struct world *w); /* on their way when it ends */
 void host_drop_ended(struct world *w);
 void wire_sever(struct node *node);
 
