@@ -29,7 +29,7 @@ struct pump {
     uv_poll_t in;
     bool is_polling, is_terminal;
     int64_t credit; /* bytes that the machine's side can still take */
-    bool is_over;
+    bool is_over, is_leaving;
     GError *error;
 };
 
@@ -59,6 +59,7 @@ static void on_in(uv_poll_t *poll, int status, int events) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (status < 0 || n <= 0 || (pump->is_terminal && memchr(bytes, ESCAPE, (size_t)n))) {
+        pump->is_leaving = true;
         ws_close(pump->ws, 1000, "done");
         uv_poll_stop(&pump->in);
         return;
@@ -93,7 +94,7 @@ static void on_tunnel_text(void *user, const char *text, size_t len) {
 static void on_tunnel_close(void *user, const char *reason) {
     struct pump *pump = user;
 
-    if (reason && strstr(reason, "1000") == NULL && strstr(reason, "it is over") == NULL && !pump->error)
+    if (!pump->is_leaving && reason && !strstr(reason, "it is over") && !pump->error)
         kr_fail(&pump->error, UNAVAILABLE, "the connection ended: %s", reason);
     finish(pump);
 }
@@ -150,6 +151,11 @@ static json_t *get_vps(const struct cli *cli, GError **error) {
     json_t *vps = cli_vps_get(api, cli->args[0], error);
 
     cli_api_free(api);
+    if (vps &&
+        (g_strcmp0(show_str(vps, "state"), "stopped") == 0 || g_strcmp0(show_str(vps, "state"), "failed") == 0)) {
+        kr_fail(error, REFUSED, "VPS %" PRId64 " (%s) is off", show_int(vps, "id"), show_str(vps, "name"));
+        g_clear_pointer(&vps, json_decref);
+    }
     return vps;
 }
 

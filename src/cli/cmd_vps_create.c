@@ -196,6 +196,8 @@ static int report(const struct cli *cli, const json_t *vps) {
                 show_str(vps, "name"), clean ? clean : "no reason given");
         return CLI_EXIT_FAILED;
     }
+    if (cli_wants_json(cli))
+        return CLI_EXIT_OK;
     printf("VPS %" PRId64 " (%s) is %s on %s\n", show_int(vps, "id"), show_str(vps, "name"), state,
            show_str(vps, "node"));
     if (cli_flag(cli, "gen-ssh-key"))
@@ -224,7 +226,7 @@ int cmd_vps_create(struct cli *cli) {
         exit_code = wait_for(api, &vps);
     if (vps && exit_code == CLI_EXIT_OK && cli_wants_json(cli))
         cli_print_json(vps);
-    else if (vps && exit_code == CLI_EXIT_OK)
+    if (vps && exit_code == CLI_EXIT_OK)
         exit_code = report(cli, vps);
     json_decref(vps);
     cli_api_free(api);

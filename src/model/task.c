@@ -146,10 +146,10 @@ struct task_spec *task_spec_from_json(const json_t *json, GError **error) {
     spec->mounts = jr_strv_opt(&r, "mounts", TASK_MAX_MOUNTS, 2 * TASK_MAX_PATH_BYTES + 4);
     spec->cores = (int)jr_int_opt(&r, "cores", 0, TASK_MAX_CORES, 0);
     spec->mem_bytes = jr_int_opt(&r, "memory_bytes", 0, G_MAXINT64, 0);
-    if (spec->mem_bytes > 0 && spec->mem_bytes < 6 * 1024 * 1024) /* the engine's own minimum */
+    read_vm(&r, json, spec);
+    if (!spec->vm && spec->mem_bytes > 0 && spec->mem_bytes < 6 * 1024 * 1024) /* the engine's own minimum */
         jr_fail(&r, "\"memory_bytes\" is %" G_GINT64_FORMAT ", the least a container can have is 6 MiB",
                 spec->mem_bytes);
-    read_vm(&r, json, spec);
     if (!spec->vm && (!spec->argv[0] || spec->argv[0][0] == '\0'))
         jr_fail(&r, "no command is given");
     if (spec->image && spec->image[0] == '\0')

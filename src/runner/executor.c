@@ -30,6 +30,13 @@ static void own_config(struct executor *x, const struct executor_config *config)
         x->allowed_mounts = g_new0(char *, 1);
 }
 
+static void init_recovery(struct executor *x, size_t i, struct engine **engine) {
+    x->recoveries[i].executor = x;
+    x->recoveries[i].engine = engine;
+    uv_timer_init(x->loop, &x->recoveries[i].timer);
+    x->recoveries[i].timer.data = &x->recoveries[i];
+}
+
 struct executor *executor_new(uv_loop_t *loop, const struct executor_config *config, struct engine *engine,
                               const struct executor_gpus *gpus, const struct node_facts *facts,
                               struct lease_files *leases, struct log_store *logs,
@@ -47,24 +54,27 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_config *con
     x->user = user;
     x->executions = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)execution_free);
     x->unfenced = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    uv_timer_init(loop, &x->reconcile_timer);
+    init_recovery(x, 0, &x->engine);
+    init_recovery(x, 1, &x->machines);
     uv_timer_init(loop, &x->fence_timer);
-    x->reconcile_timer.data = x->fence_timer.data = x;
-    x->open_handles = 2;
+    x->fence_timer.data = x;
+    x->open_handles = 1 + G_N_ELEMENTS(x->recoveries);
     return x;
 }
 
-static void on_timer_closed(uv_handle_t *handle) {
-    struct executor *x = handle->data;
-
+static void closed_one(struct executor *x) {
     if (--x->open_handles == 0)
         g_free(x);
 }
 
+static void on_timer_closed(uv_handle_t *handle) { closed_one(handle->data); }
+static void on_recovery_closed(uv_handle_t *handle) { closed_one(((struct recovery *)handle->data)->executor); }
+
 void executor_free(struct executor *x) {
     if (!x)
         return;
-    engine_call_cancel(g_steal_pointer(&x->reconcile_call));
+    for (size_t i = 0; i < G_N_ELEMENTS(x->recoveries); i++)
+        engine_call_cancel(g_steal_pointer(&x->recoveries[i].call));
     g_hash_table_unref(x->executions);
     g_hash_table_unref(x->unfenced);
     g_free((char *)x->config.node);
@@ -74,7 +84,8 @@ void executor_free(struct executor *x) {
     g_free((char *)x->config.working_dir);
     g_free(x->cluster_id);
     g_strfreev(x->allowed_mounts);
-    uv_close((uv_handle_t *)&x->reconcile_timer, on_timer_closed);
+    for (size_t i = 0; i < G_N_ELEMENTS(x->recoveries); i++)
+        uv_close((uv_handle_t *)&x->recoveries[i].timer, on_recovery_closed);
     uv_close((uv_handle_t *)&x->fence_timer, on_timer_closed);
 }
 
@@ -192,12 +203,12 @@ static bool adopt(struct executor *x, struct engine *engine, const struct engine
     return true;
 }
 
-static void release_held(struct executor *x) {
+static void release_held(struct executor *x, const struct recovery *r) {
     g_autoptr(GList) all = g_hash_table_get_values(x->executions);
 
     for (GList *link = all; link; link = link->next) {
         struct execution *ex = link->data;
-        if (ex->phase != EXEC_HELD)
+        if (ex->phase != EXEC_HELD || execution_engine(ex) != *r->engine)
             continue;
         ex->drain_by_ms = clock_mono_ms() + x->config.drain_timeout_ms;
         if (ex->file.phase == LEASE_ENDED) /* a write that failed can be read and still not be durable: once more */
@@ -207,59 +218,45 @@ static void release_held(struct executor *x) {
     }
 }
 
-static void on_reconcile_timer(uv_timer_t *timer) { executor_reconcile(timer->data); }
+/* Each engine by itself: a node whose Docker is away still has its machines, and the other way round. */
 
-/* True when the engine has answered; else recovery begins anew after a while. */
-static bool take_list(struct executor *x, struct engine *engine, const GPtrArray *containers, const GError *error) {
+static void begin_recovery(struct recovery *r);
+
+static void on_reconcile_timer(uv_timer_t *timer) { begin_recovery(timer->data); }
+
+static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
+    struct recovery *r = user;
+    struct executor *x = r->executor;
     bool has_news = false;
 
-    x->reconcile_call = NULL;
+    r->call = NULL;
     if (error) {
         log_debug("recovery waits for the engine: %s", error->message);
-        uv_timer_start(&x->reconcile_timer, on_reconcile_timer, (uint64_t)x->config.retry_ms, 0);
-        return false;
+        uv_timer_start(&r->timer, on_reconcile_timer, (uint64_t)x->config.retry_ms, 0);
+        return;
     }
     for (guint i = 0; i < containers->len; i++)
-        has_news |= adopt(x, engine, containers->pdata[i]);
+        has_news |= adopt(x, *r->engine, containers->pdata[i]);
+    r->is_done = true;
     if (has_news && x->handlers.on_truth)
         x->handlers.on_truth(x->user);
-    return true;
+    release_held(x, r);
 }
 
-static void reconciled(struct executor *x) {
-    x->is_reconciled = true;
-    release_held(x);
-}
-
-static void on_machines_listed(void *user, const GPtrArray *machines, const GError *error) {
-    struct executor *x = user;
-
-    if (take_list(x, x->machines, machines, error))
-        reconciled(x);
-}
-
-static struct engine_call *list_ours(struct executor *x, struct engine *engine, engine_list_cb *on_done) {
+static void begin_recovery(struct recovery *r) {
+    const struct executor *x = r->executor;
     g_autofree char *node = g_strconcat(ENGINE_LABEL_NODE "=", x->config.node, NULL);
     g_autofree char *cluster = g_strconcat(ENGINE_LABEL_CLUSTER "=", x->cluster_id, NULL);
     const char *labels[] = {node, x->cluster_id[0] ? cluster : NULL, NULL};
 
-    return engine_list(engine, labels, on_done, x);
-}
-
-static void on_listed(void *user, const GPtrArray *containers, const GError *error) {
-    struct executor *x = user;
-
-    if (!take_list(x, x->engine, containers, error))
-        return;
-    if (x->machines)
-        x->reconcile_call = list_ours(x, x->machines, on_machines_listed);
-    else
-        reconciled(x);
+    engine_call_cancel(r->call);
+    r->call = engine_list(*r->engine, labels, on_listed, r);
 }
 
 void executor_reconcile(struct executor *x) {
-    engine_call_cancel(x->reconcile_call);
-    x->reconcile_call = list_ours(x, x->engine, on_listed);
+    for (size_t i = 0; i < G_N_ELEMENTS(x->recoveries); i++)
+        if (*x->recoveries[i].engine)
+            begin_recovery(&x->recoveries[i]);
 }
 
 /* ---- start ---- */
@@ -353,7 +350,7 @@ void executor_start(struct executor *x, const struct lease *lease, const struct 
     fault_point("runner-lease-written");
     ex = add(x, &file);
     execution_report(ex);
-    if (x->is_reconciled)
+    if (x->recoveries[ex->is_machine].is_done)
         execution_enter(ex, EXEC_CHECKING);
 }
 

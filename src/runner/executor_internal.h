@@ -76,6 +76,15 @@ struct execution {
     char *holding;         /* what stands against the release */
 };
 
+/* What one engine has, compared with the leases. Until that is done nothing of its kind is started or concluded. */
+struct recovery {
+    struct executor *executor;
+    struct engine **engine;
+    struct engine_call *call;
+    uv_timer_t timer; /* to the next try */
+    bool is_done;
+};
+
 struct executor {
     uv_loop_t *loop;
     struct executor_config config; /* strings owned */
@@ -89,14 +98,13 @@ struct executor {
     struct log_store *logs;
     struct executor_handlers handlers;
     void *user;
-    GHashTable *executions; /* task id -> struct execution */
-    uv_timer_t reconcile_timer;
-    struct engine_call *reconcile_call;
+    GHashTable *executions;        /* task id -> struct execution */
+    struct recovery recoveries[2]; /* of containers, of machines: by execution.is_machine */
     GHashTable
         *unfenced; /* task id -> int64_t*, the epoch: stops that wait for an answer until it can be given for good */
     uv_timer_t fence_timer;
     int open_handles;
-    bool is_reconciled, is_disk_suspect, is_freed;
+    bool is_disk_suspect;
 };
 
 /* execution.c */

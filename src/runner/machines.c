@@ -18,7 +18,7 @@ struct machines {
     struct image_store *store;
     struct engine *engine;
     struct engine_call *probe;
-    bool can_run;
+    bool can_run, was_probed;
     char *text; /* "QEMU 7.2.22 …", or what is missing */
     void (*on_recovered)(void *user);
     void *recovered_user;
@@ -135,16 +135,24 @@ void machines_recover(struct machines *m, void (*on_done)(void *user), void *use
 static void on_probed(void *user, const struct engine_facts *facts) {
     struct machines *m = user;
 
+    bool changed = !m->was_probed || m->can_run != (facts->presence == ENGINE_PRESENT) ||
+                   g_strcmp0(m->text, facts->text) != 0;
+
     m->probe = NULL;
+    m->was_probed = true;
     m->can_run = facts->presence == ENGINE_PRESENT;
     g_free(m->text);
     m->text = g_strdup(facts->text ? facts->text : "QEMU does not answer");
+    if (changed)
+        runner_on_machines(m->runner);
 }
 
 void machines_probe(struct machines *m) {
     if (!m->probe)
         m->probe = engine_probe(m->engine, on_probed, m);
 }
+
+bool machines_was_probed(const struct machines *m) { return m->was_probed; }
 
 bool machines_can_run(const struct machines *m, const char **ret_text) {
     *ret_text = m->text;

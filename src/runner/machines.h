@@ -22,6 +22,7 @@ void machines_recover(struct machines *machines, void (*on_done)(void *user), vo
 
 /* Looks whether machines can be run here; the answer shows in the next description. */
 void machines_probe(struct machines *machines);
+bool machines_was_probed(const struct machines *machines);
 bool machines_can_run(const struct machines *machines, const char **ret_text); /* borrowed; never NULL */
 /* Brings in what the switching of a card says of it: on its way, stuck, broken. */
 void machines_amend_gpu(const struct machines *machines, struct gpu *gpu);

@@ -275,6 +275,7 @@ static bool start(struct runner *runner, GError **error) {
         return false;
     runner->tunnels = tunnels_new(&runner->loop, runner->link, find_socket, runner);
     machines_recover(runner->machines, on_cards_recovered, runner);
+    machines_probe(runner->machines);
     runner_probe(runner);
     start_handles(runner);
     log_info("runner %s of node %s, state in %s", KR_VERSION, runner->node, state_dir);

@@ -61,6 +61,7 @@ json_t *runner_hello(void *user);
 void runner_probe(struct runner *runner);
 void runner_beat(struct runner *runner);
 void runner_on_gpus(void *user);
+void runner_on_machines(struct runner *runner); /* whether machines can be run is known, or is another answer now */
 /* Dials once there is something to say: engine and cards have been looked at. */
 void runner_dial_when_ready(struct runner *runner);
 

@@ -204,8 +204,14 @@ void runner_on_gpus(void *user) {
     runner_dial_when_ready(runner);
 }
 
+void runner_on_machines(struct runner *runner) {
+    send_heartbeat(runner);
+    runner_dial_when_ready(runner);
+}
+
 void runner_dial_when_ready(struct runner *runner) {
-    if (runner->is_link_started || !runner->had_gpu_sample || !runner->engine_facts.presence)
+    if (runner->is_link_started || !runner->had_gpu_sample || !runner->engine_facts.presence ||
+        !machines_was_probed(runner->machines))
         return;
     runner->is_link_started = true;
     uv_timer_stop(&runner->first_dial);

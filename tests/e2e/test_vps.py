@@ -1,0 +1,165 @@
+"""Virtual machines from the command line to QEMU and back: real host, real runner, real QEMU with a guest of a few kilobytes (no
+card: this machine's kernel has no vfio)."""
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from cluster import BUILD, Cluster, main, skip, wait_until
+
+c = None
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ1c3QgaXMgbm90IGEgcmVhbCBrZXkgYXQgYWxsLi4u test"
+
+
+def setup_module():
+    global c
+    if not shutil.which("qemu-system-x86_64"):
+        skip("qemu-system-x86_64 is not installed")
+    c = Cluster(nodes=("mynode",), engine=False)
+    c["mynode"].daemon.stop()
+    c["mynode"].options["vm-accel"] = "tcg"
+    c["mynode"].options["vm-stop-grace-ms"] = 3000
+    make_image("tiny", "")
+    make_image("off", " off")
+    c["mynode"].start()
+    wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
+
+
+def teardown_module():
+    if c:
+        for vps in c.api("GET", "/vps")[1]["vps"]:
+            c.cli("vps", "stop", str(vps["id"]))
+        wait_until("all are off", lambda: all(v["state"] in ("stopped", "failed") for v in c.api("GET", "/vps")[1]["vps"]), 60)
+        c.destroy()
+
+
+def make_image(name, words):
+    folder = c["mynode"].state_dir / "vms" / "images" / name
+    folder.mkdir(parents=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "disk.qcow2", "64M"], check=True)
+    shutil.copy(BUILD / "tests/fakes/guest/tiny.elf", folder / "kernel")
+    (folder / "image.json").write_text(json.dumps({
+        "version": 1, "name": name, "sha256": "0", "source": "test", "append": words, "virtual_bytes": 64 << 20, "created_ms": 1,
+        "has_kernel": True, "has_initrd": False}))
+
+
+def vps(vps_id):
+    return c.api("GET", "/vps/%d" % vps_id)[1]
+
+
+def wait_state(vps_id, *states):
+    wait_until(lambda: "VPS %d is %s: %r" % (vps_id, " or ".join(states), vps(vps_id)), lambda: vps(vps_id)["state"] in states, 60)
+    return vps(vps_id)
+
+
+def create(name, image="tiny", target="mynode", code=0):
+    result = c.cli("vps", "create", "--backend", "qemu", "-t", target, "--vm-memory", "64", "--vm-disk", "64M", "-c", "1", "--vm-image", image,
+                   "--name", name, "--public-key-string", KEY, "--wait", "-f", "json", code=code)
+    return json.loads(result.out)["id"] if code == 0 else result
+
+
+def console_of(vps_id):
+    return c.cli("vps", "logs", str(vps_id)).out
+
+
+def qemus():
+    """Our machines' QEMU processes, by name."""
+    found = {}
+    for pid in os.listdir("/proc"):
+        try:
+            words = open("/proc/%s/cmdline" % pid, "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"qemu-system-x86_64") and str(c.dir).encode() in os.readlink("/proc/%s/cwd" % pid).encode():
+            found[int(pid)] = words
+    return found
+
+
+def test_a_machine_is_made_runs_and_powers_off_on_request():
+    vps_id = create("vm1")
+    assert wait_state(vps_id, "running")["node"] == "mynode"
+    wait_until("its console speaks", lambda: "TINY-GUEST-READY" in console_of(vps_id), 30)
+    assert len(qemus()) == 1
+    out = c.cli("vps", "list", code=0).out
+    assert "vm1" in out and "running" in out, out
+    assert "already" in create("vm1", code=1).err
+    assert "stop it first" in c.cli("vps", "start", "vm1", code=1).err
+    assert "stop it first" in c.cli("vps", "delete", "vm1", code=1).err
+    c.cli("vps", "stop", "vm1", code=0)
+    assert wait_state(vps_id, "stopped")["holds_lease"] is False
+    assert "POWER-BUTTON" in console_of(vps_id)
+    assert not qemus()
+
+
+def test_a_stopped_machine_starts_again_on_its_disk():
+    disk = c["mynode"].state_dir / "vms" / "disks" / "1.qcow2"
+    inode = disk.stat().st_ino
+    c.cli("vps", "start", "vm1", code=0)
+    assert wait_state(1, "running")["task_id"] > 1
+    assert disk.stat().st_ino == inode
+    c.cli("vps", "pause", "vm1", code=0)
+    wait_state(1, "paused")
+    c.cli("vps", "resume", "vm1", code=0)
+    wait_state(1, "running")
+
+
+def test_L21_a_machine_outlives_runner_and_host():
+    pids = set(qemus())
+    c["mynode"].daemon.kill()
+    c.host.kill()
+    c.start_host()
+    c["mynode"].start()
+    wait_state(1, "running")
+    assert set(qemus()) == pids
+    c.cli("vps", "restart", "vm1", code=0, timeout=120)
+    wait_state(1, "running")
+    assert not set(qemus()) & pids
+
+
+def test_qemu_that_is_killed_is_noticed():
+    for pid in qemus():
+        os.kill(pid, 9)
+    task = wait_state(1, "failed")
+    assert "signal" in task["reason"] or "137" in str(task.get("exit_code")), task
+    c.cli("vps", "start", "vm1", code=0)
+    wait_state(1, "running")
+
+
+def test_a_guest_that_powers_off_by_itself_is_stopped():
+    vps_id = int(c.api("POST", "/vps", {"name": "short", "target": "mynode", "image": "off", "disk_bytes": 64 << 20,
+                                        "memory_bytes": 64 << 20, "cores": 1})[1]["id"])
+    assert wait_state(vps_id, "stopped").get("exit_code") == 0
+    c.cli("vps", "delete", "short", code=0)
+    assert c.api("GET", "/vps/%d" % vps_id)[0] == 404
+    assert not (c["mynode"].state_dir / "vms" / "disks" / ("%d.qcow2" % vps_id)).exists()
+
+
+def test_what_cannot_be_started_says_why():
+    result = create("ghost", image="nothere", code=1)
+    assert "nothere" in result.err and "mynode" in result.err, result
+    assert "GPU 9" in create("far", target="mynode::9", code=1).err
+    for bad in (["--vm-memory", "lots"], ["--vm-disk", "x"], ["-c", "0"], ["--backend", "docker"], ["--public-key-string", "no"]):
+        assert c.cli("vps", "create", "-t", "mynode", *bad).code == 2
+    assert "a machine has at least" in c.cli("vps", "create", "-t", "mynode", "--vm-memory", "1", "--public-key-string", KEY, code=1).err
+
+
+def test_the_console_can_be_reached_through_the_host():
+    begun = time.monotonic()
+    process = subprocess.Popen([str(BUILD / "kohakuriver"), "vps", "console", "vm1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=dict(os.environ, KOHAKURIVER_HOST=c.url))
+    got = b""
+    os.set_blocking(process.stdout.fileno(), False)
+    while b"." not in got and time.monotonic() < begun + 30:
+        got += process.stdout.read() or b""
+        time.sleep(0.1)
+    process.stdin.close()
+    assert process.wait(20) == 0, process.stderr.read()
+    assert b"." in got, got
+    c.cli("vps", "stop", "vm1", code=0)
+    wait_state(1, "stopped")
+    assert "is off" in c.cli("ssh", "--stdio", "vm1", code=1).err
+
+
+if __name__ == "__main__":
+    main()
