@@ -1,5 +1,6 @@
 """A link to a node that can be cut: the runner lives in a network namespace of its own, with one cable (a veth pair) to this
 machine. Only what was made here is ever touched; close() removes it, also half made."""
+import atexit
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ class Cable:
         self.name = "kr%d-%d" % (os.getpid(), count)  # of the namespace and of our end of the cable: 15 bytes at most
         net, first = free_net()
         self.host, self.node = "%s.%d" % (net, first + 1), "%s.%d" % (net, first + 2)
+        atexit.register(self.close)
         try:
             self._lay()
         except BaseException:
@@ -50,6 +52,11 @@ class Cable:
                      ("link", "set", "eth0", "up")):
             ip("-n", self.name, *args)
         self.prefix = ["nsenter", "--net=/run/netns/" + self.name]
+
+    def route(self, address):
+        """The node reaches this address of ours through this cable."""
+        if address != self.host:
+            ip("-n", self.name, "route", "replace", address, "via", self.host)
 
     def pull(self):
         """The node's end loses its link, as when somebody pulls the plug."""
