@@ -196,7 +196,7 @@ static void on_users(void *user, const json_t *answer, const char *why) {
     } else {
         reason = g_strdup(error ? error->message : why);
     }
-    finish_query(query, reason ? NULL : gpu_users_to_json(card->users), reason);
+    finish_query(query, card && !reason ? gpu_users_to_json(card->users) : NULL, reason);
     gpu_report_free(report);
 }
 

@@ -45,9 +45,9 @@ atexit.register(_end_all)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def free_port():
+def free_port(address):
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind((address, 0))
         return s.getsockname()[1]
 
 
@@ -132,6 +132,7 @@ class Node:
         self.scenario_file = self.dir / "scenario.json"
         self.root = self.dir / "root"
         self.state_dir = Path(options.pop("state_dir", self.dir / "state"))
+        self.prefix = options.pop("prefix", [])  # runs the runner somewhere else, as `nsenter --net=…` does
         self.set_scenario(scenario)
         self.options = {
             "host-url": cluster.url, "node-name": name, "state-dir": self.state_dir,
@@ -144,7 +145,7 @@ class Node:
         self.daemon = Daemon(name, self.command(), self.dir / "log", {"KOHAKURIVER_FAKE_NVML": str(self.scenario_file)})
 
     def command(self):
-        return [EXE, "runner"] + ["--%s=%s" % item for item in self.options.items()]
+        return self.prefix + [EXE, "runner"] + ["--%s=%s" % item for item in self.options.items()]
 
     # ---- the machine ----
 
@@ -216,7 +217,8 @@ def scenario(name):
 
 
 class Cluster:
-    def __init__(self, nodes=("mynode", "node2"), engine=True, hook=True, host_state_dir=None, **host_options):
+    def __init__(self, nodes=("mynode", "node2"), engine=True, hook=True, host_state_dir=None, address="127.0.0.1",
+                 **host_options):
         for needed in (EXE, NVML, HOOK_DIR / "nvidia-container-runtime-hook", FAKES / "simtree.py"):
             if not Path(needed).exists():
                 raise Skip("%s is not built" % needed)
@@ -224,11 +226,11 @@ class Cluster:
         live_clusters.append(self)
         self.nodes, self.engines, self.engine = {}, [], None
         self.extra = [self.make_extra_scenario(n) for n in range(N_EXTRA_NODES)]
-        self.port = free_port()
-        self.url = "http://127.0.0.1:%d" % self.port
+        self.address, self.port = address, free_port(address)
+        self.url = "http://%s:%d" % (address, self.port)
         self.host_state_dir = Path(host_state_dir or self.dir / "host")
         self.token_file = self.host_state_dir / "join-token"
-        options = {"listen": "127.0.0.1:%d" % self.port, "state-dir": self.host_state_dir, "heartbeat-ms": HEARTBEAT_MS,
+        options = {"listen": "%s:%d" % (address, self.port), "state-dir": self.host_state_dir, "heartbeat-ms": HEARTBEAT_MS,
                    "offline-after-ms": OFFLINE_MS}
         options.update({k.replace("_", "-"): v for k, v in host_options.items()})
         self.host = Daemon("host", [EXE, "host"] + ["--%s=%s" % item for item in options.items()], self.dir / "host.log")
@@ -320,7 +322,7 @@ class Cluster:
 
     def api(self, method, path, body=None, headers=None, timeout=30):
         """-> (status, parsed JSON or text)"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
         data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
         try:
             connection.request(method, "/api/v1" + path, data,

@@ -36,7 +36,7 @@ struct beginning {
 #define RUNS SMALL_SUBMIT, SMALL_COMMIT, SMALL_TO_NODE, SMALL_TO_HOST, SMALL_COMMIT
 
 static const struct beginning beginnings[] = {
-    {"nothing", 8, {0}, 0},
+    {"nothing", 7, {0}, 0},
     {"task-1-runs", 7, {RUNS}, 5},
     {"task-1-has-ended", 8, {RUNS, SMALL_END, SMALL_TO_HOST, SMALL_COMMIT}, 8},
     {"task-1-drains", 7, {RUNS, SMALL_END_DIRTY, SMALL_TO_HOST, SMALL_COMMIT}, 8},
