@@ -102,6 +102,8 @@ int cmd_node_health(struct cli *cli);
 int cmd_node_topo(struct cli *cli);
 int cmd_node_summary(struct cli *cli);
 int cmd_node_watch(struct cli *cli);
+int cmd_qemu_check(struct cli *cli);
+int cmd_qemu_acs_override(struct cli *cli);
 int cmd_config_show(struct cli *cli);
 int cmd_version(struct cli *cli);
 int cmd_help(struct cli *cli);

@@ -45,6 +45,7 @@ const struct config_key runner_config_keys[] = {
     {"log_keep_tasks", CONFIG_INT, "1000", 0, 1000000, NULL, "ended tasks whose output is kept"},
     {"log_keep_bytes", CONFIG_BYTES, "4G", 0, 1024 * GIB, NULL, "of output kept of ended tasks"},
     {"cpus_reserved", CONFIG_INT, "0", 0, NODE_MAX_CORES, NULL, "cores that tasks cannot have"},
+    {"vm_accel", CONFIG_CHOICE, "auto", 0, 0, "auto|kvm|tcg", "how machines run: auto is kvm where a trial guest runs, else tcg (slow)"},
     {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
     {NULL, 0, NULL, 0, 0, NULL, NULL},
 };
