@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e san fuzz bench lint format install clean help
+.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e vm san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -47,6 +47,8 @@ cli: test-build ## the tests of the command line alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only cli
 e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only e2e $(if $(NAME),--name $(NAME))
+vm: test-build ## the program on a real kernel with VFIO and emulated cards, in QEMU (NAME=… picks tests)
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
 
 san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false

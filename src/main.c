@@ -407,6 +407,7 @@ static const struct cli_verb verbs[] = {
      .is_hidden = true,
      .summary = "do one step of a switch to vfio-pci",
      .raw_main = vfio_step_main},
+    {.path = "vfio-switch", .is_hidden = true, .summary = "bind or give back cards by hand", .raw_main = vfio_switch_main},
     {.path = NULL},
 };
 

@@ -100,11 +100,11 @@ static bool note_step(struct vfio_switcher *s, const char *what, const char *add
     return true;
 }
 
-static void start_child(struct vfio_switcher *s, const char *const *argv, vfio_child_cb *on_done) {
+static void start_child(struct vfio_switcher *s, struct vfio_child_config config, vfio_child_cb *on_done) {
     int lock_fd = -1;
-    struct vfio_child_config config = {
-        .argv = argv, .deadline_ms = s->config.step_deadline_ms, .grace_ms = s->config.grace_ms, .lock_fd = -1};
 
+    config.deadline_ms = s->config.step_deadline_ms;
+    config.grace_ms = s->config.grace_ms;
     if (s->hold)
         vfio_plan_lock(s, s->hold->owner, &lock_fd);
     config.lock_fd = lock_fd;
@@ -165,22 +165,29 @@ static void on_written(void *user, const struct vfio_child_result *result) {
     advance(s); /* the step looks at what came of it */
 }
 
-static enum progress start(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *const *argv,
-                           vfio_child_cb *on_done) {
+static enum progress start_any(struct vfio_switcher *s, struct vfio_op *op, const char *what,
+                               struct vfio_child_config config, vfio_child_cb *on_done) {
     op->is_started = true;
     g_clear_pointer(&s->write_trouble, g_free);
     if (!note_step(s, what, op->function ? op->function->address : op->gpu->address))
         return PROGRESS_FAILED;
-    start_child(s, argv, on_done);
+    start_child(s, config, on_done);
     fault_point("vfio_step_started");
     return PROGRESS_WAIT;
+}
+
+static enum progress start(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *const *argv,
+                           vfio_child_cb *on_done) {
+    return start_any(s, op, what, (struct vfio_child_config){.argv = argv}, on_done);
 }
 
 static enum progress start_write(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *path,
                                  const char *value) {
     const char *argv[] = {s->config.helper, "vfio-step", "write", path, value, NULL};
+    struct vfio_child_config config = {
+        .argv = s->is_own_helper ? NULL : argv, .write_path = path, .write_value = value};
 
-    return start(s, op, what, argv, on_written);
+    return start_any(s, op, what, config, on_written);
 }
 
 /* ---- to vfio-pci ---- */
@@ -357,7 +364,7 @@ void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, bool is_str
     argv[n++] = s->config.root;
     for (; *gpus && n < MAX_ARGS - 1; gpus++)
         argv[n++] = *gpus;
-    start_child(s, argv, on_done);
+    start_child(s, (struct vfio_child_config){.argv = argv}, on_done);
 }
 
 /* nvidia-persistenced was told to let go: has it? */

@@ -506,6 +506,7 @@ static void copy_config(struct vfio_switcher *s, const struct vfio_switcher_conf
     s->config.journal_dir = g_strdup(config->journal_dir);
     s->config.boot_id = g_strdup(config->boot_id ? config->boot_id : "");
     s->config.helper = g_strdup(config->helper ? config->helper : "/proc/self/exe");
+    s->is_own_helper = !config->helper;
     s->config.nvidia_smi = g_strdup(config->nvidia_smi ? config->nvidia_smi : "nvidia-smi");
     s->config.hook = g_strdup(config->hook);
     s->config.step_deadline_ms = config->step_deadline_ms ? config->step_deadline_ms : STEP_DEADLINE_MS;
