@@ -110,14 +110,17 @@ static const struct cli_option watch_options[] = {
     OPTIONS_END,
 };
 
-#define OPTION_NODE \
-    { "node", 'n', CLI_TEXT, "NODE", NULL, "look at this node, through the host; without, at the machine that this runs on" }
+#define OPTION_NODE                                                                          \
+    {                                                                                        \
+        "node", 'n', CLI_TEXT, "NODE", NULL,                                                 \
+            "look at this node, through the host; without, at the machine that this runs on" \
+    }
 #define OPTION_ROOT \
     { "root", 0, CLI_TEXT, "FOLDER", NULL, "look at the tree below FOLDER in place of /" }
 #define OPTION_ACCEL \
     { "accel", 0, CLI_TEXT, "auto|kvm|tcg", "auto|kvm|tcg", "judge as if the runner's setting vm_accel was this" }
 
-static const struct cli_option qemu_check_options[] = {OPTION_NODE,  OPTION_ROOT, OPTION_ACCEL,
+static const struct cli_option qemu_check_options[] = {OPTION_NODE,   OPTION_ROOT, OPTION_ACCEL,
                                                        OPTION_FORMAT, OPTION_HOST, OPTIONS_END};
 static const struct cli_option acs_options[] = {OPTION_NODE, OPTION_ROOT, OPTION_ACCEL, OPTION_HOST, OPTIONS_END};
 
@@ -336,9 +339,10 @@ static const struct cli_verb verbs[] = {
     {
         .path = "qemu check",
         .summary = "show whether a node can run machines, and which of its GPUs can be passed to them",
-        .help = "Shows discovered GPUs with their PCI address, IOMMU group, and any companion audio devices; for each that "
-                "cannot be passed, why and what to do. KVM is tried by running a guest. Exits with 1 when machines cannot "
-                "run. Run as root on the node, else the processes of others are not seen.",
+        .help =
+            "Shows discovered GPUs with their PCI address, IOMMU group, and any companion audio devices; for each that "
+            "cannot be passed, why and what to do. KVM is tried by running a guest. Exits with 1 when machines cannot "
+            "run. Run as root on the node, else the processes of others are not seen.",
         .options = qemu_check_options,
         .run = cmd_qemu_check,
     },
@@ -407,7 +411,10 @@ static const struct cli_verb verbs[] = {
      .is_hidden = true,
      .summary = "do one step of a switch to vfio-pci",
      .raw_main = vfio_step_main},
-    {.path = "vfio-switch", .is_hidden = true, .summary = "bind or give back cards by hand", .raw_main = vfio_switch_main},
+    {.path = "vfio-switch",
+     .is_hidden = true,
+     .summary = "bind or give back cards by hand",
+     .raw_main = vfio_switch_main},
     {.path = NULL},
 };
 

@@ -191,9 +191,8 @@ static void print_obstacles(const json_t *gpu) {
 }
 
 static void print_gpu(const json_t *gpu) {
-    g_autofree char *group = show_has(gpu, "iommu_group")
-                                 ? g_strdup_printf("%d", (int)show_int(gpu, "iommu_group"))
-                                 : g_strdup("none");
+    g_autofree char *group = show_has(gpu, "iommu_group") ? g_strdup_printf("%d", (int)show_int(gpu, "iommu_group"))
+                                                          : g_strdup("none");
 
     putchar('\n');
     line("GPU %s  %s  driver %s  IOMMU group %s  reset %s%s: %s", or_dash(gpu, "address"), or_dash(gpu, "ids"),
@@ -212,9 +211,9 @@ static void print_override(const json_t *acs) {
     size_t i;
 
     printf("ACS override: this kernel %s, %s\n",
-           !carries                  ? "does not say whether it carries it"
+           !carries                ? "does not say whether it carries it"
            : json_is_true(carries) ? "carries it"
-                                     : "does not carry it",
+                                   : "does not carry it",
            parameter ? "and was started with it" : "and was not started with it");
     json_array_foreach (json_object_get(acs, "would_split"), i, address)
         line("  it might split the group of %s", json_string_value(address));
@@ -254,7 +253,8 @@ int cmd_qemu_check(struct cli *cli) {
 /* ---- qemu acs-override ---- */
 
 static const char explanation[] =
-    "IOMMU groups are what the hardware can keep apart. The kernel fixes them at boot, from what the bridges between the\n"
+    "IOMMU groups are what the hardware can keep apart. The kernel fixes them at boot, from what the bridges between "
+    "the\n"
     "cards and the CPU promise (ACS, access control services). Nothing that is done later changes a group.\n"
     "\n"
     "The override is a patch that the kernel's own source does not have; some distributions add it. With it, the boot\n"
@@ -262,11 +262,14 @@ static const char explanation[] =
     "\n"
     "    pcie_acs_override=downstream,multifunction\n"
     "\n"
-    "makes the kernel believe in a separation that the hardware does not promise. Groups get smaller, and a card can be\n"
+    "makes the kernel believe in a separation that the hardware does not promise. Groups get smaller, and a card can "
+    "be\n"
     "passed that could not be before.\n"
     "\n"
-    "What it costs: devices that were in one group may still reach each other past the IOMMU. A machine that was given one\n"
-    "of them can read and write what the other does with its memory: of another machine, or of this node. Use it only where\n"
+    "What it costs: devices that were in one group may still reach each other past the IOMMU. A machine that was given "
+    "one\n"
+    "of them can read and write what the other does with its memory: of another machine, or of this node. Use it only "
+    "where\n"
     "all who get machines are trusted, and rather move the card to another slot.\n"
     "\n"
     "kohakuriver changes neither bridges nor boot parameters.\n";

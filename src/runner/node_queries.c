@@ -137,8 +137,8 @@ static void on_qemu_checked(void *user, const struct vfio_child_result *result) 
 /* In a child: it touches hardware, and tries a guest. */
 static void ask_qemu_check(struct node_query *query, const json_t *args) {
     const struct config *config = query->runner->config;
-    const char *argv[] = {"/proc/self/exe", "vfio-step", "check", config_str(config, "sysfs_root"),
-                          config_str(config, "vm_accel"), NULL};
+    const char *argv[] = {
+        "/proc/self/exe", "vfio-step", "check", config_str(config, "sysfs_root"), config_str(config, "vm_accel"), NULL};
     struct vfio_child_config child = {
         .argv = argv, .deadline_ms = QEMU_CHECK_DEADLINE_MS, .grace_ms = QEMU_CHECK_GRACE_MS, .lock_fd = -1};
 

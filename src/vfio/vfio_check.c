@@ -67,7 +67,10 @@ static const char *check_kvm(struct check *c, const char *accel) {
         g_free(text);
         text = slow;
     }
-    found(c, VFIO_FINDING_KVM, kvm == VFIO_KVM_WORKS ? "ok" : strcmp(accel, "kvm") == 0 && !is_good ? "missing" : "warning",
+    found(c, VFIO_FINDING_KVM,
+          kvm == VFIO_KVM_WORKS                   ? "ok"
+          : strcmp(accel, "kvm") == 0 && !is_good ? "missing"
+                                                  : "warning",
           text);
     if (strcmp(accel, "tcg") == 0)
         return "tcg";
@@ -125,8 +128,8 @@ static void check_qemu(struct check *c) {
 }
 
 static void check_ovmf(struct check *c) {
-    static const char *const paths[] = {"usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_CODE.fd",
-                                        "usr/share/edk2/x64/OVMF_CODE.4m.fd", "usr/share/edk2/ovmf/OVMF_CODE.fd",
+    static const char *const paths[] = {"usr/share/OVMF/OVMF_CODE_4M.fd",      "usr/share/OVMF/OVMF_CODE.fd",
+                                        "usr/share/edk2/x64/OVMF_CODE.4m.fd",  "usr/share/edk2/ovmf/OVMF_CODE.fd",
                                         "usr/share/qemu/ovmf-x86_64-code.bin", NULL};
     g_autofree char *path = first_of(c->root, paths);
 
@@ -246,9 +249,9 @@ json_t *vfio_check(const char *root, const char *accel) {
     if (accelerator)
         json_object_set_new(answer, "accelerator", json_string(accelerator));
     json_object_set_new(answer, "can_run_machines", json_boolean(accelerator && !c.is_missing[VFIO_FINDING_QEMU]));
-    json_object_set_new(answer, "can_pass_gpus",
-                        json_boolean(n_passable > 0 && !c.is_missing[VFIO_FINDING_IOMMU] &&
-                                     !c.is_missing[VFIO_FINDING_MODULES]));
+    json_object_set_new(
+        answer, "can_pass_gpus",
+        json_boolean(n_passable > 0 && !c.is_missing[VFIO_FINDING_IOMMU] && !c.is_missing[VFIO_FINDING_MODULES]));
     json_object_set_new(answer, "gpus", gpus);
     json_object_set_new(answer, "acs", check_acs(&c, would_split));
     json_decref(would_split);

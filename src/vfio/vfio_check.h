@@ -6,14 +6,15 @@
 #include <jansson.h>
 
 /* code, id (each has a section in docs/gpu-passthrough.md), what to do when it is missing */
-#define VFIO_FINDINGS(X)                                                                                               \
-    X(CPU, "cpu_virtualisation", "switch VT-x or SVM on in the firmware; machines run without it, slowly (vm_accel = tcg)") \
-    X(KVM, "kvm", "modprobe kvm_intel or kvm_amd; machines run without it, slowly (vm_accel = tcg)")                   \
-    X(QEMU, "qemu", "install qemu-system-x86 and qemu-utils")                                                          \
-    X(OVMF, "ovmf", "install ovmf: cards with large memory need a machine that starts with UEFI")                      \
-    X(IOMMU, "iommu", "switch VT-d or AMD-Vi on in the firmware; on Intel, start the kernel with intel_iommu=on")      \
-    X(MODULES, "vfio_modules", "modprobe vfio-pci vfio_iommu_type1, and name both in /etc/modules-load.d/vfio.conf")   \
-    X(MEMLOCK, "memlock", "LimitMEMLOCK=infinity in the runner's unit: all memory of a machine with a GPU is locked")  \
+#define VFIO_FINDINGS(X)                                                                                              \
+    X(CPU, "cpu_virtualisation",                                                                                      \
+      "switch VT-x or SVM on in the firmware; machines run without it, slowly (vm_accel = tcg)")                      \
+    X(KVM, "kvm", "modprobe kvm_intel or kvm_amd; machines run without it, slowly (vm_accel = tcg)")                  \
+    X(QEMU, "qemu", "install qemu-system-x86 and qemu-utils")                                                         \
+    X(OVMF, "ovmf", "install ovmf: cards with large memory need a machine that starts with UEFI")                     \
+    X(IOMMU, "iommu", "switch VT-d or AMD-Vi on in the firmware; on Intel, start the kernel with intel_iommu=on")     \
+    X(MODULES, "vfio_modules", "modprobe vfio-pci vfio_iommu_type1, and name both in /etc/modules-load.d/vfio.conf")  \
+    X(MEMLOCK, "memlock", "LimitMEMLOCK=infinity in the runner's unit: all memory of a machine with a GPU is locked") \
     X(GPUS, "gpus", "see the card's own lines")
 
 enum vfio_finding_id {

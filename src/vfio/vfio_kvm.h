@@ -6,8 +6,8 @@
 
 enum vfio_kvm {
     VFIO_KVM_WORKS = 1,
-    VFIO_KVM_SLOW,   /* the guest ran, as slowly as if each instruction was emulated */
-    VFIO_KVM_FAILS,  /* it is there, and does not run a guest */
+    VFIO_KVM_SLOW,  /* the guest ran, as slowly as if each instruction was emulated */
+    VFIO_KVM_FAILS, /* it is there, and does not run a guest */
     VFIO_KVM_ABSENT,
 };
 

@@ -125,12 +125,9 @@ static void drop_child(struct vfio_switcher *s, const struct vfio_child_result *
 /* NULL: it went well. */
 static char *child_trouble(const struct vfio_switcher *s, const struct vfio_child_result *result) {
     switch (result->end) {
-    case VFIO_CHILD_EXITED:
-        return result->status == 0 ? NULL : g_strdup_printf("exit status %d", result->status);
-    case VFIO_CHILD_FAILED:
-        return g_strdup_printf("cannot be started: %s", g_strerror(result->status));
-    default:
-        return g_strdup_printf("no answer within %d ms", (int)s->config.step_deadline_ms);
+    case VFIO_CHILD_EXITED: return result->status == 0 ? NULL : g_strdup_printf("exit status %d", result->status);
+    case VFIO_CHILD_FAILED: return g_strdup_printf("cannot be started: %s", g_strerror(result->status));
+    default: return g_strdup_printf("no answer within %d ms", (int)s->config.step_deadline_ms);
     }
 }
 
@@ -139,7 +136,8 @@ json_t *vfio_plan_answer(const struct vfio_switcher *s, const struct vfio_child_
 
     if (!why)
         return jsonx_parse(result->output, result->len, error);
-    kr_fail_at(error, result->end == VFIO_CHILD_EXITED || result->end == VFIO_CHILD_FAILED ? KR_ERROR_IO : KR_ERROR_TIMEOUT,
+    kr_fail_at(error,
+               result->end == VFIO_CHILD_EXITED || result->end == VFIO_CHILD_FAILED ? KR_ERROR_IO : KR_ERROR_TIMEOUT,
                "the look at the card: %s", why);
     return NULL;
 }
@@ -528,4 +526,3 @@ void vfio_plan_abandon(struct vfio_switcher *s) {
     g_array_set_size(s->ops, 0);
     uv_timer_stop(&s->wait);
 }
-

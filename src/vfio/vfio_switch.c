@@ -423,23 +423,25 @@ static void start_recovery(struct vfio_switcher *s) {
     }
 }
 
+/* The callback may free the switcher. */
 static void end_recovery(struct vfio_switcher *s) {
-    struct vfio_call *call = s->active;
-    guint n = s->recovered->len;
-    g_autofree struct vfio_recovered *list = g_new0(struct vfio_recovered, n + 1);
+    struct vfio_call *call = g_steal_pointer(&s->active);
+    g_autoptr(GPtrArray) names = g_steal_pointer(&s->recovered);
+    g_autofree struct vfio_recovered *list = g_new0(struct vfio_recovered, names->len + 1);
 
-    for (guint i = 0; i < n; i++) {
-        const struct vfio_hold *hold = vfio_hold_of(s, s->recovered->pdata[i]);
+    s->recovered = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < names->len; i++) {
+        const struct vfio_hold *hold = vfio_hold_of(s, names->pdata[i]);
 
-        list[i] = (struct vfio_recovered){.owner = s->recovered->pdata[i],
+        list[i] = (struct vfio_recovered){.owner = names->pdata[i],
                                           .state = hold ? hold->state : VFIO_IDLE,
                                           .reason = hold ? hold->reason : "",
                                           .hold = hold && hold->gpus->len > 0 ? hold : NULL};
     }
+    kick(s);
     if (!call->is_cancelled && call->on_recovered)
-        call->on_recovered(call->user, list, n);
-    g_ptr_array_set_size(s->recovered, 0);
-    answer(s, NULL, NULL);
+        call->on_recovered(call->user, list, names->len);
+    call_free(call);
 }
 
 static void start_next(struct vfio_switcher *s) {
@@ -449,18 +451,10 @@ static void start_next(struct vfio_switcher *s) {
     if (!s->active)
         return;
     switch (s->active->kind) {
-    case VFIO_CALL_BIND:
-        start_bind(s);
-        break;
-    case VFIO_CALL_GIVE_BACK:
-        start_give_back(s);
-        break;
-    case VFIO_CALL_RECOVER_ONE:
-        start_recovery(s);
-        break;
-    case VFIO_CALL_RECOVER_END:
-        end_recovery(s);
-        break;
+    case VFIO_CALL_BIND: start_bind(s); break;
+    case VFIO_CALL_GIVE_BACK: start_give_back(s); break;
+    case VFIO_CALL_RECOVER_ONE: start_recovery(s); break;
+    case VFIO_CALL_RECOVER_END: end_recovery(s); break;
     }
 }
 

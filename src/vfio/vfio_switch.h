@@ -34,11 +34,12 @@ struct vfio_switcher_config {
     const char *boot_id;     /* of this boot; NULL or "": not known */
     const char *helper;      /* runs the verb vfio-step; NULL: /proc/self/exe */
     const char *nvidia_smi;  /* tells nvidia-persistenced about one card; NULL: "nvidia-smi" */
-    const char *hook;        /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it
+    const char *
+        hook; /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it
                                 for instance; when the former fails, the bind does. NULL: none */
-    int64_t step_deadline_ms; /* for one write or look; 0: 10000 */
-    int64_t grace_ms;         /* after that, for a killed child to go; 0: 1000 */
-    int64_t watch_ms;         /* between looks at what is stuck; 0: 1000 */
+    int64_t step_deadline_ms;      /* for one write or look; 0: 10000 */
+    int64_t grace_ms;              /* after that, for a killed child to go; 0: 1000 */
+    int64_t watch_ms;              /* between looks at what is stuck; 0: 1000 */
     void (*on_change)(void *user); /* the state of some card is another one; may be NULL */
     void *user;                    /* of on_change */
 };
@@ -46,14 +47,14 @@ struct vfio_switcher_config {
 /* New, or NULL with KR_ERROR_IO, KR_ERROR_STORAGE. vfio_switcher_recover must be called before anything is bound. */
 struct vfio_switcher *vfio_switcher_new(uv_loop_t *loop, const struct vfio_switcher_config *config, GError **error);
 /* No callbacks afterwards. A switch that is under way stays as it is; the next run finds its journal. The loop has to run until the
- * handles are closed. NULL is fine. */
+ * handles are closed. May be called from a callback, on_change excepted. NULL is fine. */
 void vfio_switcher_free(struct vfio_switcher *s);
 
 /* What became of each owner that had a journal. */
 struct vfio_recovered {
     const char *owner;
     enum vfio_state state;        /* VFIO_BOUND: as it was; VFIO_IDLE: given back; VFIO_STUCK, VFIO_BROKEN */
-    const char *reason;           /* of the latter two, and why what was bound is no more; else "" */
+    const char *reason;           /* of the latter two; else "" */
     const struct vfio_hold *hold; /* NULL when VFIO_IDLE, or when its journal cannot be read */
 };
 typedef void vfio_recover_cb(void *user, const struct vfio_recovered *recovered, size_t n);

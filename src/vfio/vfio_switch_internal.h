@@ -49,7 +49,7 @@ struct vfio_switcher {
     GArray *ops;            /* of struct vfio_op */
     guint pos;
     bool is_giving_back;
-    GString *trouble; /* why it fails; empty: nothing did so far */
+    GString *trouble;    /* why it fails; empty: nothing did so far */
     char *write_trouble; /* of the last write that failed */
     int64_t lock_until_ms;
     void (*on_plan)(struct vfio_switcher *s, enum vfio_plan_end end);

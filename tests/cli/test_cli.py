@@ -19,7 +19,7 @@ BUILD = Path(os.environ.get("KR_BUILD", HERE.parent.parent / "build-test"))
 EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
-         "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
+         "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who", "qemu check", "qemu acs-override",
          "config show", "host", "runner", "version", "completion", "help"]
 
 

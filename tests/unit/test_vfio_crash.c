@@ -96,7 +96,9 @@ static int kill_everywhere(void (*life)(const char *root), void (*prepare)(const
     return n;
 }
 
-static void cut_off_binding(const char *root) { g_assert_true(is_killed(live_there_and_back, root, "vfio_step_done", 9)); }
+static void cut_off_binding(const char *root) {
+    g_assert_true(is_killed(live_there_and_back, root, "vfio_step_done", 9));
+}
 
 static void cut_off_giving_back(const char *root) {
     g_assert_true(is_killed(live_there_and_back, root, "vfio_step_started", 15));

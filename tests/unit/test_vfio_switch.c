@@ -57,8 +57,10 @@ static void test_refused(void) {
         const char *cards, *why;
         int code;
     } cases[] = {
-        {"0000:06:01.0", "its IOMMU group 12 also holds 0000:06:02.0 (class 0200, 8086:1521, driver igb)", KR_ERROR_REFUSED},
-        {"0000:07:00.0", "its IOMMU group 13 also holds 0000:08:00.0 (gpu, 10de:20b0, driver nvidia)", KR_ERROR_REFUSED},
+        {"0000:06:01.0", "its IOMMU group 12 also holds 0000:06:02.0 (class 0200, 8086:1521, driver igb)",
+         KR_ERROR_REFUSED},
+        {"0000:07:00.0", "its IOMMU group 13 also holds 0000:08:00.0 (gpu, 10de:20b0, driver nvidia)",
+         KR_ERROR_REFUSED},
         {"0000:01:00.1", "0000:01:00.1 is no GPU (class 0403)", KR_ERROR_REFUSED},
         {"0000:77:00.0", "0000:77:00.0 is not on the bus", KR_ERROR_REFUSED},
         {"01:00.0", "\"01:00.0\" is no PCI address", KR_ERROR_BAD_REQUEST},
@@ -147,7 +149,9 @@ static void test_probe_lies(void) {
     tree_script(root, "probe 0000:02:00.0 driver:nouveau\n");
     tree_folder(root, "sys/bus/pci/drivers/nouveau");
     agent_bind(a, "vps-1", "0000:02:00.0");
-    assert_error(a, KR_ERROR_IO, "probe 0000:02:00.0: nouveau took it, not vfio-pci; and undoing it: 0000:02:00.0 is driven by nouveau, it was nvidia");
+    assert_error(a, KR_ERROR_IO,
+                 "probe 0000:02:00.0: nouveau took it, not vfio-pci; and undoing it: 0000:02:00.0 is driven by "
+                 "nouveau, it was nvidia");
     g_assert_cmpint(vfio_state_of(a->s, "0000:02:00.0", NULL), ==, VFIO_BROKEN);
     tree_set_driver(root, "0000:02:00.0", "nvidia"); /* a person has put it right */
     agent_give_back(a, "vps-1");
@@ -394,7 +398,8 @@ static void test_persistence(void) {
     struct agent *a;
     pid_t pid;
 
-    script = g_strdup_printf("#!/bin/sh\ncd %s\necho smi \"$@\" >> log\n[ \"$4\" = 1 ] || kill -9 $(cat holder)\n", root);
+    script = g_strdup_printf("#!/bin/sh\ncd %s\necho smi \"$@\" >> log\n[ \"$4\" = 1 ] || kill -9 $(cat holder)\n",
+                             root);
     smi = put_program(root, "smi", script);
     g_free(script);
     script = g_strdup_printf("#!/bin/sh\ncd %s\necho hook \"$@\" >> log\n[ ! -e no ]\n", root);
@@ -409,7 +414,9 @@ static void test_persistence(void) {
     waitpid(pid, NULL, 0);
     log_path = g_build_filename(root, "log", NULL);
     g_assert_true(g_file_get_contents(log_path, &log, NULL, NULL));
-    g_assert_cmpstr(log, ==, "hook before-bind " CARD "\nsmi -i " CARD " -pm 0\nsmi -i " CARD " -pm 1\nhook after-give-back " CARD "\n");
+    g_assert_cmpstr(log, ==,
+                    "hook before-bind " CARD "\nsmi -i " CARD " -pm 0\nsmi -i " CARD
+                    " -pm 1\nhook after-give-back " CARD "\n");
     tree_put(root, "no", "", 0);
     agent_bind(a, "vps-1", CARD);
     assert_error(a, KR_ERROR_IO, "the hook does not let 0000:01:00.0 go: exit status 1 (undone)");

@@ -78,7 +78,7 @@ static inline void tree_remove(const char *root) {
 /* In memory where there is such a folder: thousands of synced journals are written here. */
 static inline char *tree_new(void) {
     char *root = g_strdup(g_file_test("/dev/shm", G_FILE_TEST_IS_DIR) ? "/dev/shm/kr-vfio-XXXXXX"
-                                                                        : "/tmp/kr-vfio-XXXXXX");
+                                                                      : "/tmp/kr-vfio-XXXXXX");
 
     g_assert_nonnull(mkdtemp(root));
     tree_folder(root, "sys/bus/pci/devices");

@@ -161,6 +161,8 @@ class Bed:
         self.shim = self.work / "fakepci.so"
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(self.shim), str(HERE / "fakepci.c")],
                        check=True)
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-static", "-o", str(self.work / "hold"), str(HERE / "hold.c")],
+                       check=True)
         base = Archive()
         for name in ("bin", "dev", "proc", "sys", "tmp", "run", "etc", "root", "sbin", "usr/bin"):
             base.folder(name)
@@ -171,6 +173,7 @@ class Bed:
         for path in files:
             base.file("modules/" + path.name, path.read_bytes())
         base.file("modules/order", "".join(p.name + "\n" for p in files).encode())
+        base.file("bin/hold", (self.work / "hold").read_bytes())
         base.program(Path(build) / "kohakuriver", "/bin/kohakuriver")
         self.base = base.bytes()
 
