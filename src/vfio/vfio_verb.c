@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "vfio/vfio_step.h"
@@ -17,6 +18,7 @@ struct run {
     const char *const *gpus;
     size_t n_gpus;
     int exit_code;
+    int64_t begun_ms;
 };
 
 static void print(json_t *json) {
@@ -30,6 +32,7 @@ static void print(json_t *json) {
 static void end(struct run *run, json_t *json, const GError *error) {
     if (error)
         json = json_pack("{s:s,s:s}", "error", error->message, "code", kr_error_name(error));
+    json_object_set_new(json, "took_ms", json_integer(clock_mono_ms() - run->begun_ms));
     run->exit_code = error ? 1 : 0;
     print(json);
     vfio_switcher_free(run->s);
@@ -51,6 +54,7 @@ static void on_recovered(void *user, const struct vfio_recovered *recovered, siz
         json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "owner", recovered[i].owner, "state",
                                               vfio_state_to_str(recovered[i].state), "reason", recovered[i].reason));
     print(json_pack("{s:o}", "recovered", list));
+    run->begun_ms = clock_mono_ms();
     if (strcmp(run->verb, "bind") == 0)
         vfio_bind(run->s, run->owner, run->gpus, run->n_gpus, on_bound, run);
     else if (strcmp(run->verb, "give-back") == 0)

@@ -14,7 +14,8 @@ int main(int argc, char **argv) {
     snprintf(path, sizeof path, "/dev/vfio/%.16s", argv[1]);
     group = open(path, O_RDWR);
     if (container < 0 || group < 0 || ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) < 0 ||
-        ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0 || ioctl(group, VFIO_GROUP_GET_DEVICE_FD, argv[2]) < 0) {
+        ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0 ||
+        ioctl(group, VFIO_GROUP_GET_DEVICE_FD, argv[2]) < 0) {
         perror("hold");
         return 1;
     }
