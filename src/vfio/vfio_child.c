@@ -152,10 +152,14 @@ static void on_pidfd(uv_poll_t *poll, int status, int events) {
 
 static int start_write(uv_loop_t *loop, struct vfio_child *child, const struct vfio_child_config *config) {
     size_t len = strlen(config->write_value);
+    sigset_t all, former;
 
+    sigfillset(&all); /* our handlers must not run in the child: SIGKILL alone ends it */
+    pthread_sigmask(SIG_SETMASK, &all, &former);
     child->pid = fork();
     if (child->pid == 0)
         write_and_exit(config->write_path, config->write_value, len, config->lock_fd);
+    pthread_sigmask(SIG_SETMASK, &former, NULL);
     child->pidfd = child->pid < 0 ? -1 : pidfd_open(child->pid, 0);
     child->has_eof = true;
     if (child->pidfd >= 0 && uv_poll_init(loop, &child->u.poll, child->pidfd) == 0) {

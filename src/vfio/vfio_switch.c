@@ -348,6 +348,25 @@ static bool check_bind(const struct vfio_switcher *s, const struct vfio_call *ca
     return true;
 }
 
+static void on_time_to_look(uv_timer_t *timer) {
+    struct vfio_switcher *s = timer->data;
+
+    s->is_waiting_to_look = false;
+    vfio_plan_preflight(s, s->active->gpus, false, on_preflight);
+}
+
+void vfio_let_gone(struct vfio_switcher *s) {
+    if (s->is_waiting_to_look)
+        uv_timer_start(&s->wait, on_time_to_look, 0, 0);
+}
+
+static void wait_and_look(struct vfio_switcher *s) {
+    s->is_waiting_to_look = true;
+    uv_timer_start(&s->wait, on_time_to_look, s->config.let_go ? (uint64_t)s->config.step_deadline_ms : 0, 0);
+    if (s->config.let_go)
+        s->config.let_go(s->config.user, s->active->gpus);
+}
+
 static void start_bind(struct vfio_switcher *s) {
     const struct vfio_call *call = s->active;
     GError *error = NULL;
@@ -359,7 +378,7 @@ static void start_bind(struct vfio_switcher *s) {
     }
     mine = vfio_hold_of(s, call->owner);
     if (!mine) {
-        vfio_plan_preflight(s, call->gpus, false, on_preflight);
+        wait_and_look(s);
     } else if (has_exactly(mine, call->gpus)) {
         answer(s, mine, NULL);
     } else {

@@ -39,7 +39,8 @@ struct vfio_switcher {
     uv_timer_t kick, watch, wait;
     int n_open; /* handles */
     bool is_recovery_asked, is_closing;
-    bool is_own_helper; /* writes need no program then */
+    bool is_waiting_to_look; /* until the agent has let go of the cards */
+    bool is_own_helper;      /* writes need no program then */
 
     struct vfio_child *child; /* of the step that is under way */
     GPtrArray *stuck;         /* of struct vfio_child: to be reaped */
