@@ -283,7 +283,7 @@ int cmd_qemu_acs_override(struct cli *cli) {
         print_override(json_object_get(answer, "acs"));
         putchar('\n');
     } else {
-        cli_note("this node could not be looked at: %s", error->message);
+        cli_note("this node could not be looked at: %s", error ? error->message : "no reason given");
     }
     fputs(explanation, stdout);
     json_decref(answer);

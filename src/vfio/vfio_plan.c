@@ -57,15 +57,14 @@ static void end_stuck(struct vfio_switcher *s) {
 
 bool vfio_plan_lock(const struct vfio_switcher *s, const char *owner, int *ret_fd) {
     g_autofree char *path = g_strdup_printf("%s/%s.lock", s->config.journal_dir, owner);
-    _cleanup_fd_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool is_free = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-        return false;
-    if (ret_fd) {
+    if (is_free && ret_fd)
         *ret_fd = fd; /* -1 when the folder cannot be written: the step goes on without */
-        fd = -1;
-    }
-    return true;
+    else
+        fd_cleanup(&fd);
+    return is_free;
 }
 
 static void on_lock_wait(uv_timer_t *timer) { advance(timer->data); }
