@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu san fuzz bench lint format install clean help
+.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -49,6 +49,8 @@ e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only e2e $(if $(NAME),--name $(NAME))
 gpu: test-build ## the worker against nvidia-smi, on a machine with a real card
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only gpu
+vm: test-build ## the program on a real kernel with VFIO and emulated cards, in QEMU (NAME=… picks tests)
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
 
 san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false

@@ -142,6 +142,19 @@ static const struct cli_option ssh_options[] = {
     OPTION_HOST,
     OPTIONS_END,
 };
+#define OPTION_NODE                                                                          \
+    {                                                                                        \
+        "node", 'n', CLI_TEXT, "NODE", NULL,                                                 \
+            "look at this node, through the host; without, at the machine that this runs on" \
+    }
+#define OPTION_ROOT \
+    { "root", 0, CLI_TEXT, "FOLDER", NULL, "look at the tree below FOLDER in place of /" }
+#define OPTION_ACCEL \
+    { "accel", 0, CLI_TEXT, "auto|kvm|tcg", "auto|kvm|tcg", "judge as if the runner's setting vm_accel was this" }
+
+static const struct cli_option qemu_check_options[] = {OPTION_NODE,   OPTION_ROOT, OPTION_ACCEL,
+                                                       OPTION_FORMAT, OPTION_HOST, OPTIONS_END};
+static const struct cli_option acs_options[] = {OPTION_NODE, OPTION_ROOT, OPTION_ACCEL, OPTION_HOST, OPTIONS_END};
 
 static const struct cli_option config_options[] = {
     {"config", 0, CLI_TEXT, "FILE", NULL,
@@ -481,6 +494,22 @@ static const struct cli_verb verbs[] = {
         .run = cmd_ssh,
     },
     {
+        .path = "qemu check",
+        .summary = "show whether a node can run machines, and which of its GPUs can be passed to them",
+        .help =
+            "Shows discovered GPUs with their PCI address, IOMMU group, and any companion audio devices; for each that "
+            "cannot be passed, why and what to do. KVM is tried by running a guest. Exits with 1 when machines cannot "
+            "run. Run as root on the node, else the processes of others are not seen.",
+        .options = qemu_check_options,
+        .run = cmd_qemu_check,
+    },
+    {
+        .path = "qemu acs-override",
+        .summary = "explain what the ACS override does, does not do, and costs; changes nothing",
+        .options = acs_options,
+        .run = cmd_qemu_acs_override,
+    },
+    {
         .path = "audit",
         .summary = "show what operators have ordered, newest first",
         .options = audit_options,
@@ -553,6 +582,10 @@ static const struct cli_verb verbs[] = {
      .summary = "do one step of a switch to vfio-pci",
      .raw_main = vfio_step_main},
     {.path = "vm-shim", .is_hidden = true, .summary = "supervise one machine's QEMU", .raw_main = shim_main},
+    {.path = "vfio-switch",
+     .is_hidden = true,
+     .summary = "bind or give back cards by hand",
+     .raw_main = vfio_switch_main},
     {.path = NULL},
 };
 

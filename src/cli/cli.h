@@ -118,6 +118,8 @@ int cmd_vps_delete(struct cli *cli);
 int cmd_vps_logs(struct cli *cli);
 int cmd_vps_console(struct cli *cli);
 int cmd_ssh(struct cli *cli);
+int cmd_qemu_check(struct cli *cli);
+int cmd_qemu_acs_override(struct cli *cli);
 int cmd_config_show(struct cli *cli);
 int cmd_doctor(struct cli *cli);
 int cmd_version(struct cli *cli);

@@ -70,6 +70,8 @@ const struct http_route host_routes[] = {
      NULL, NULL, "GpuProcesses", 200, 0, api_gpu_processes},
     {"GET", "/api/v1/nodes/{name}/topology", "getNodeTopology", "How a node's GPUs are joined", NULL, NULL, "Topology",
      200, 0, api_node_topology},
+    {"GET", "/api/v1/nodes/{name}/qemu", "checkNodeQemu", "Can the node run machines, and which GPUs can they get",
+     NULL, NULL, "QemuCheck", 200, 0, api_node_qemu},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
     {"GET", "/api/v1/nodes/{name}/gpus/{index}/history", "getGpuHistory", "What a GPU did", history_query, NULL,

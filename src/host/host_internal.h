@@ -83,6 +83,7 @@ bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GEr
 /* ---- api_node.c ---- */
 void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
+void api_node_qemu(struct http_exchange *x, void *app);
 void api_node_topology(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 

@@ -9,6 +9,9 @@
 #include "base/json.h"
 #include "model/wire.h"
 #include "runner/runner_internal.h"
+#include "vfio/vfio_child.h"
+
+enum { QEMU_CHECK_DEADLINE_MS = 12000, QEMU_CHECK_GRACE_MS = 500 };
 
 struct node_query {
     struct runner *runner;
@@ -127,6 +130,24 @@ static void ask_history(struct node_query *query, const json_t *args) {
         answer_error(query, error);
 }
 
+static void forget_child(void *call) { vfio_child_forget(call); }
+
+static void on_qemu_checked(void *user, const struct vfio_child_result *result) {
+    struct node_query *query = user;
+    bool has_text = result->end == VFIO_CHILD_EXITED && result->status == 0;
+    g_autoptr(GError) error = NULL;
+    json_t *body = has_text ? jsonx_parse(result->output, result->len, &error) : NULL;
+
+    if (!has_text)
+        kr_fail_at(&error, result->end == VFIO_CHILD_EXITED ? KR_ERROR_INTERNAL : KR_ERROR_TIMEOUT,
+                   "the look at the hardware %s", result->end == VFIO_CHILD_EXITED ? "failed" : "does not return");
+    vfio_child_forget(query->call);
+    if (body)
+        answer(query, body);
+    else
+        answer_error(query, error);
+}
+
 /* The disk of a machine that its owner deletes. */
 static void ask_vps_delete(struct node_query *query, const json_t *args) {
     g_autoptr(GError) error = NULL;
@@ -139,12 +160,25 @@ static void ask_vps_delete(struct node_query *query, const json_t *args) {
         answer_error(query, error);
 }
 
+/* In a child: it touches hardware, and tries a guest. */
+static void ask_qemu_check(struct node_query *query, const json_t *args) {
+    const struct config *config = query->runner->config;
+    const char *argv[] = {
+        "/proc/self/exe", "vfio-step", "check", config_str(config, "sysfs_root"), config_str(config, "vm_accel"), NULL};
+    struct vfio_child_config child = {
+        .argv = argv, .deadline_ms = QEMU_CHECK_DEADLINE_MS, .grace_ms = QEMU_CHECK_GRACE_MS, .lock_fd = -1};
+
+    (void)args;
+    query->call = vfio_child_start(&query->runner->loop, &child, on_qemu_checked, query);
+    query->cancel = forget_child;
+}
+
 static const struct {
     const char *what;
     void (*ask)(struct node_query *query, const json_t *args);
 } questions[] = {
     {"processes", ask_processes},   {"runner", ask_runner},   {"topology", ask_topology},
-    {"vps_delete", ask_vps_delete}, {"history", ask_history},
+    {"vps_delete", ask_vps_delete}, {"history", ask_history}, {"qemu_check", ask_qemu_check},
 };
 
 bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {

@@ -116,8 +116,7 @@ static void look_at_function(struct vfio_card *card, const char *root, const str
     if (absence)
         add_obstacle(card, VFIO_OBSTACLE_OFF_THE_BUS, NULL, g_strdup_printf("%s is %s", function->address, absence));
     if (function->group == VFIO_NO_GROUP)
-        add_obstacle(card, VFIO_OBSTACLE_NO_GROUP, NULL,
-                     g_strdup_printf("%s is in no IOMMU group", function->address));
+        add_obstacle(card, VFIO_OBSTACLE_NO_GROUP, NULL, g_strdup_printf("%s is in no IOMMU group", function->address));
     if (function->is_boot_vga && strcmp(function->driver, VFIO_DRIVER) != 0)
         add_obstacle(card, VFIO_OBSTACLE_BOOT_VGA, NULL,
                      g_strdup_printf("%s is the machine's console (boot_vga)", function->address));
@@ -214,7 +213,8 @@ json_t *vfio_card_to_json(const struct vfio_card *card) {
         json_array_append_new(holders, vfio_holder_to_json(&g_array_index(card->holders, struct vfio_holder, i)));
     json_object_set_new(json, "companions", functions_to_json(card->functions, 1));
     json_object_set_new(json, "others_in_group", functions_to_json(card->others, 0));
-    json_object_set_new(json, "is_boot_vga", json_boolean(card->functions->len > 0 && at(card->functions, 0)->is_boot_vga));
+    json_object_set_new(json, "is_boot_vga",
+                        json_boolean(card->functions->len > 0 && at(card->functions, 0)->is_boot_vga));
     json_object_set_new(json, "holders", holders);
     json_object_set_new(json, "passable", json_boolean(vfio_card_is_passable(card)));
     json_object_set_new(json, "obstacles", obstacles_to_json(card));

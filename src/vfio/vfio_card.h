@@ -13,17 +13,17 @@
 #include "vfio/vfio_pci.h"
 
 /* id, does it stand against a bind, what to do. Each id has a section in docs/gpu-passthrough.md. */
-#define VFIO_OBSTACLES(X)                                                                                              \
-    X(NOT_FOUND, "not_found", true, "look for the card with `kohakuriver qemu check`, or rescan the bus")              \
-    X(NOT_A_GPU, "not_a_gpu", true, "name the GPU's own function; its companions are taken along")                     \
-    X(OFF_THE_BUS, "off_the_bus", true, "reboot the node; see the kernel's log for why the card left")                 \
-    X(NO_GROUP, "no_iommu_group", true, "switch the IOMMU on: see `iommu`")                                            \
-    X(FOREIGN, "foreign_in_group", true, "move one of the two to another slot; see `kohakuriver qemu acs-override`")   \
-    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: give both cards to it")                  \
-    X(BOOT_VGA, "boot_vga", true, "make another card the firmware's console, or go without one")                       \
-    X(SRIOV, "sriov_active", true, "switch its virtual functions off (sriov_numvfs)")                                  \
-    X(HELD, "held", true, "end what holds it")                                                                         \
-    X(PERSISTENCE, "held_by_persistenced", false, "it lets go of this card alone when the card is bound")              \
+#define VFIO_OBSTACLES(X)                                                                                            \
+    X(NOT_FOUND, "not_found", true, "look for the card with `kohakuriver qemu check`, or rescan the bus")            \
+    X(NOT_A_GPU, "not_a_gpu", true, "name the GPU's own function; its companions are taken along")                   \
+    X(OFF_THE_BUS, "off_the_bus", true, "reboot the node; see the kernel's log for why the card left")               \
+    X(NO_GROUP, "no_iommu_group", true, "switch the IOMMU on: see `iommu`")                                          \
+    X(FOREIGN, "foreign_in_group", true, "move one of the two to another slot; see `kohakuriver qemu acs-override`") \
+    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: give both cards to it")                \
+    X(BOOT_VGA, "boot_vga", true, "make another card the firmware's console, or go without one")                     \
+    X(SRIOV, "sriov_active", true, "switch its virtual functions off (sriov_numvfs)")                                \
+    X(HELD, "held", true, "end what holds it")                                                                       \
+    X(PERSISTENCE, "held_by_persistenced", false, "it lets go of this card alone when the card is bound")            \
     X(NO_RESET, "no_reset", false, "the card may not work a second time before the node has been rebooted")
 
 enum vfio_obstacle_id {
@@ -44,10 +44,10 @@ struct vfio_obstacle {
 
 struct vfio_card {
     char address[GPU_PCI_BYTES];
-    GArray *functions;     /* of struct vfio_function: the GPU, then its companions in slot order */
-    GArray *others;        /* the same: every other member of its groups, bridges too */
-    GArray *holders;       /* of struct vfio_holder */
-    GPtrArray *obstacles;  /* of struct vfio_obstacle */
+    GArray *functions;    /* of struct vfio_function: the GPU, then its companions in slot order */
+    GArray *others;       /* the same: every other member of its groups, bridges too */
+    GArray *holders;      /* of struct vfio_holder */
+    GPtrArray *obstacles; /* of struct vfio_obstacle */
 };
 void vfio_card_free(struct vfio_card *card); /* NULL is fine */
 

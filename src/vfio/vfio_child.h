@@ -27,7 +27,11 @@ struct vfio_child;
 typedef void vfio_child_cb(void *user, const struct vfio_child_result *result);
 
 struct vfio_child_config {
-    const char *const *argv; /* NULL-terminated; argv[0] is looked for in PATH unless it has a '/' */
+    const char *const
+        *argv; /* NULL-terminated; argv[0] is looked for in PATH unless it has a '/'. NULL: see write_path */
+    /* In place of a program: the child does one write(2) of write_value to this file, and its status is the errno. Started
+     * without a new program, which takes a tenth of the time; it keeps no descriptor of ours but the lock. */
+    const char *write_path, *write_value;
     int64_t deadline_ms;
     int64_t grace_ms; /* between SIGKILL and stuck */
     int lock_fd;      /* given to the child as descriptor 3, and not closed here; -1: none */

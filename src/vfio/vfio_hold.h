@@ -12,12 +12,12 @@
 enum { VFIO_OWNER_MAX_BYTES = 63, VFIO_MAX_CARDS = 64, VFIO_REASON_MAX_BYTES = 2000 };
 
 /* name on the wire and in the journal */
-#define VFIO_STATES(X)                \
-    X(IDLE, "idle")                   \
-    X(BINDING, "binding")             \
-    X(BOUND, "bound")                 \
-    X(GIVING_BACK, "giving_back")     \
-    X(STUCK, "stuck")                 \
+#define VFIO_STATES(X)            \
+    X(IDLE, "idle")               \
+    X(BINDING, "binding")         \
+    X(BOUND, "bound")             \
+    X(GIVING_BACK, "giving_back") \
+    X(STUCK, "stuck")             \
     X(BROKEN, "broken")
 
 enum vfio_state {

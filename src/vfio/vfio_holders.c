@@ -180,7 +180,8 @@ json_t *vfio_holder_to_json(const struct vfio_holder *holder) {
 static const struct {
     const char *command, *fix;
 } fixes[] = {
-    {"nvidia-persiste", "it is told to let go of this card alone (`nvidia-smi -i ADDRESS -pm 0`), and afterwards to take it back"},
+    {"nvidia-persiste",
+     "it is told to let go of this card alone (`nvidia-smi -i ADDRESS -pm 0`), and afterwards to take it back"},
     {"nv-hostengine", "DCGM holds every card: stop it (systemctl stop nvidia-dcgm), or run it without this card"},
     {"dcgm-exporter", "DCGM holds every card: stop the exporter, or run it without this card"},
     {"Xorg", "move the display to another card, or stop the display manager"},

@@ -13,8 +13,8 @@ static const struct {
     unsigned class, mask;
     enum vfio_role role;
 } roles[] = {
-    {0x030000, 0xff0000, VFIO_ROLE_GPU},   {0x120000, 0xffff00, VFIO_ROLE_GPU},    {0x040300, 0xffff00, VFIO_ROLE_AUDIO},
-    {0x0c0300, 0xffff00, VFIO_ROLE_USB},   {0x0c8000, 0xffff00, VFIO_ROLE_UCSI},   {0x060000, 0xff0000, VFIO_ROLE_BRIDGE},
+    {0x030000, 0xff0000, VFIO_ROLE_GPU}, {0x120000, 0xffff00, VFIO_ROLE_GPU},  {0x040300, 0xffff00, VFIO_ROLE_AUDIO},
+    {0x0c0300, 0xffff00, VFIO_ROLE_USB}, {0x0c8000, 0xffff00, VFIO_ROLE_UCSI}, {0x060000, 0xff0000, VFIO_ROLE_BRIDGE},
 };
 
 static const char *const role_names[] = {

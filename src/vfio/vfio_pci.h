@@ -30,8 +30,8 @@ struct vfio_function {
     char driver[GPU_DRIVER_MAX_BYTES + 1]; /* empty: none */
     int group;                             /* VFIO_NO_GROUP: there is no IOMMU, or it is off */
     bool is_boot_vga;
-    int n_virtual;                          /* SR-IOV functions that are switched on */
-    char reset[VFIO_RESET_MAX_BYTES + 1];   /* "flr bus"; empty: the kernel knows no way to reset it alone */
+    int n_virtual;                        /* SR-IOV functions that are switched on */
+    char reset[VFIO_RESET_MAX_BYTES + 1]; /* "flr bus"; empty: the kernel knows no way to reset it alone */
 };
 
 enum vfio_role vfio_role_of_class(unsigned class);

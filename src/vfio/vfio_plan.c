@@ -57,15 +57,14 @@ static void end_stuck(struct vfio_switcher *s) {
 
 bool vfio_plan_lock(const struct vfio_switcher *s, const char *owner, int *ret_fd) {
     g_autofree char *path = g_strdup_printf("%s/%s.lock", s->config.journal_dir, owner);
-    _cleanup_fd_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool is_free = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-        return false;
-    if (ret_fd) {
+    if (is_free && ret_fd)
         *ret_fd = fd; /* -1 when the folder cannot be written: the step goes on without */
-        fd = -1;
-    }
-    return true;
+    else
+        fd_cleanup(&fd);
+    return is_free;
 }
 
 static void on_lock_wait(uv_timer_t *timer) { advance(timer->data); }
@@ -100,11 +99,11 @@ static bool note_step(struct vfio_switcher *s, const char *what, const char *add
     return true;
 }
 
-static void start_child(struct vfio_switcher *s, const char *const *argv, vfio_child_cb *on_done) {
+static void start_child(struct vfio_switcher *s, struct vfio_child_config config, vfio_child_cb *on_done) {
     int lock_fd = -1;
-    struct vfio_child_config config = {
-        .argv = argv, .deadline_ms = s->config.step_deadline_ms, .grace_ms = s->config.grace_ms, .lock_fd = -1};
 
+    config.deadline_ms = s->config.step_deadline_ms;
+    config.grace_ms = s->config.grace_ms;
     if (s->hold)
         vfio_plan_lock(s, s->hold->owner, &lock_fd);
     config.lock_fd = lock_fd;
@@ -125,12 +124,9 @@ static void drop_child(struct vfio_switcher *s, const struct vfio_child_result *
 /* NULL: it went well. */
 static char *child_trouble(const struct vfio_switcher *s, const struct vfio_child_result *result) {
     switch (result->end) {
-    case VFIO_CHILD_EXITED:
-        return result->status == 0 ? NULL : g_strdup_printf("exit status %d", result->status);
-    case VFIO_CHILD_FAILED:
-        return g_strdup_printf("cannot be started: %s", g_strerror(result->status));
-    default:
-        return g_strdup_printf("no answer within %d ms", (int)s->config.step_deadline_ms);
+    case VFIO_CHILD_EXITED: return result->status == 0 ? NULL : g_strdup_printf("exit status %d", result->status);
+    case VFIO_CHILD_FAILED: return g_strdup_printf("cannot be started: %s", g_strerror(result->status));
+    default: return g_strdup_printf("no answer within %d ms", (int)s->config.step_deadline_ms);
     }
 }
 
@@ -139,7 +135,8 @@ json_t *vfio_plan_answer(const struct vfio_switcher *s, const struct vfio_child_
 
     if (!why)
         return jsonx_parse(result->output, result->len, error);
-    kr_fail_at(error, result->end == VFIO_CHILD_EXITED || result->end == VFIO_CHILD_FAILED ? KR_ERROR_IO : KR_ERROR_TIMEOUT,
+    kr_fail_at(error,
+               result->end == VFIO_CHILD_EXITED || result->end == VFIO_CHILD_FAILED ? KR_ERROR_IO : KR_ERROR_TIMEOUT,
                "the look at the card: %s", why);
     return NULL;
 }
@@ -165,22 +162,29 @@ static void on_written(void *user, const struct vfio_child_result *result) {
     advance(s); /* the step looks at what came of it */
 }
 
-static enum progress start(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *const *argv,
-                           vfio_child_cb *on_done) {
+static enum progress start_any(struct vfio_switcher *s, struct vfio_op *op, const char *what,
+                               struct vfio_child_config config, vfio_child_cb *on_done) {
     op->is_started = true;
     g_clear_pointer(&s->write_trouble, g_free);
     if (!note_step(s, what, op->function ? op->function->address : op->gpu->address))
         return PROGRESS_FAILED;
-    start_child(s, argv, on_done);
+    start_child(s, config, on_done);
     fault_point("vfio_step_started");
     return PROGRESS_WAIT;
+}
+
+static enum progress start(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *const *argv,
+                           vfio_child_cb *on_done) {
+    return start_any(s, op, what, (struct vfio_child_config){.argv = argv}, on_done);
 }
 
 static enum progress start_write(struct vfio_switcher *s, struct vfio_op *op, const char *what, const char *path,
                                  const char *value) {
     const char *argv[] = {s->config.helper, "vfio-step", "write", path, value, NULL};
+    struct vfio_child_config config = {
+        .argv = s->is_own_helper ? NULL : argv, .write_path = path, .write_value = value};
 
-    return start(s, op, what, argv, on_written);
+    return start_any(s, op, what, config, on_written);
 }
 
 /* ---- to vfio-pci ---- */
@@ -357,7 +361,7 @@ void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, bool is_str
     argv[n++] = s->config.root;
     for (; *gpus && n < MAX_ARGS - 1; gpus++)
         argv[n++] = *gpus;
-    start_child(s, argv, on_done);
+    start_child(s, (struct vfio_child_config){.argv = argv}, on_done);
 }
 
 /* nvidia-persistenced was told to let go: has it? */
@@ -521,4 +525,3 @@ void vfio_plan_abandon(struct vfio_switcher *s) {
     g_array_set_size(s->ops, 0);
     uv_timer_stop(&s->wait);
 }
-

@@ -11,3 +11,7 @@
 enum { VFIO_STEP_USAGE = 255 };
 
 int vfio_step_main(int argc, char **argv);
+
+/* The hidden verb `vfio-switch FOLDER bind OWNER ADDRESS… | give-back OWNER | recover` (vfio_verb.c). FOLDER is the runner's
+ * STATE_DIR/vfio; the runner must not run meanwhile. KOHAKURIVER_STEP_DEADLINE_MS sets the deadline of a step. */
+int vfio_switch_main(int argc, char **argv);

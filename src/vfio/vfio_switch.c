@@ -348,6 +348,25 @@ static bool check_bind(const struct vfio_switcher *s, const struct vfio_call *ca
     return true;
 }
 
+static void on_time_to_look(uv_timer_t *timer) {
+    struct vfio_switcher *s = timer->data;
+
+    s->is_waiting_to_look = false;
+    vfio_plan_preflight(s, s->active->gpus, false, on_preflight);
+}
+
+void vfio_let_gone(struct vfio_switcher *s) {
+    if (s->is_waiting_to_look)
+        uv_timer_start(&s->wait, on_time_to_look, 0, 0);
+}
+
+static void wait_and_look(struct vfio_switcher *s) {
+    s->is_waiting_to_look = true;
+    uv_timer_start(&s->wait, on_time_to_look, s->config.let_go ? (uint64_t)s->config.step_deadline_ms : 0, 0);
+    if (s->config.let_go)
+        s->config.let_go(s->config.user, s->active->gpus);
+}
+
 static void start_bind(struct vfio_switcher *s) {
     const struct vfio_call *call = s->active;
     GError *error = NULL;
@@ -359,7 +378,7 @@ static void start_bind(struct vfio_switcher *s) {
     }
     mine = vfio_hold_of(s, call->owner);
     if (!mine) {
-        vfio_plan_preflight(s, call->gpus, false, on_preflight);
+        wait_and_look(s);
     } else if (has_exactly(mine, call->gpus)) {
         answer(s, mine, NULL);
     } else {
@@ -423,23 +442,25 @@ static void start_recovery(struct vfio_switcher *s) {
     }
 }
 
+/* The callback may free the switcher. */
 static void end_recovery(struct vfio_switcher *s) {
-    struct vfio_call *call = s->active;
-    guint n = s->recovered->len;
-    g_autofree struct vfio_recovered *list = g_new0(struct vfio_recovered, n + 1);
+    struct vfio_call *call = g_steal_pointer(&s->active);
+    g_autoptr(GPtrArray) names = g_steal_pointer(&s->recovered);
+    g_autofree struct vfio_recovered *list = g_new0(struct vfio_recovered, names->len + 1);
 
-    for (guint i = 0; i < n; i++) {
-        const struct vfio_hold *hold = vfio_hold_of(s, s->recovered->pdata[i]);
+    s->recovered = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < names->len; i++) {
+        const struct vfio_hold *hold = vfio_hold_of(s, names->pdata[i]);
 
-        list[i] = (struct vfio_recovered){.owner = s->recovered->pdata[i],
+        list[i] = (struct vfio_recovered){.owner = names->pdata[i],
                                           .state = hold ? hold->state : VFIO_IDLE,
                                           .reason = hold ? hold->reason : "",
                                           .hold = hold && hold->gpus->len > 0 ? hold : NULL};
     }
+    kick(s);
     if (!call->is_cancelled && call->on_recovered)
-        call->on_recovered(call->user, list, n);
-    g_ptr_array_set_size(s->recovered, 0);
-    answer(s, NULL, NULL);
+        call->on_recovered(call->user, list, names->len);
+    call_free(call);
 }
 
 static void start_next(struct vfio_switcher *s) {
@@ -449,18 +470,10 @@ static void start_next(struct vfio_switcher *s) {
     if (!s->active)
         return;
     switch (s->active->kind) {
-    case VFIO_CALL_BIND:
-        start_bind(s);
-        break;
-    case VFIO_CALL_GIVE_BACK:
-        start_give_back(s);
-        break;
-    case VFIO_CALL_RECOVER_ONE:
-        start_recovery(s);
-        break;
-    case VFIO_CALL_RECOVER_END:
-        end_recovery(s);
-        break;
+    case VFIO_CALL_BIND: start_bind(s); break;
+    case VFIO_CALL_GIVE_BACK: start_give_back(s); break;
+    case VFIO_CALL_RECOVER_ONE: start_recovery(s); break;
+    case VFIO_CALL_RECOVER_END: end_recovery(s); break;
     }
 }
 
@@ -506,6 +519,7 @@ static void copy_config(struct vfio_switcher *s, const struct vfio_switcher_conf
     s->config.journal_dir = g_strdup(config->journal_dir);
     s->config.boot_id = g_strdup(config->boot_id ? config->boot_id : "");
     s->config.helper = g_strdup(config->helper ? config->helper : "/proc/self/exe");
+    s->is_own_helper = !config->helper;
     s->config.nvidia_smi = g_strdup(config->nvidia_smi ? config->nvidia_smi : "nvidia-smi");
     s->config.hook = g_strdup(config->hook);
     s->config.step_deadline_ms = config->step_deadline_ms ? config->step_deadline_ms : STEP_DEADLINE_MS;

@@ -34,26 +34,31 @@ struct vfio_switcher_config {
     const char *boot_id;     /* of this boot; NULL or "": not known */
     const char *helper;      /* runs the verb vfio-step; NULL: /proc/self/exe */
     const char *nvidia_smi;  /* tells nvidia-persistenced about one card; NULL: "nvidia-smi" */
-    const char *hook;        /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it
+    const char *
+        hook; /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it
                                 for instance; when the former fails, the bind does. NULL: none */
     int64_t step_deadline_ms; /* for one write or look; 0: 10000 */
     int64_t grace_ms;         /* after that, for a killed child to go; 0: 1000 */
     int64_t watch_ms;         /* between looks at what is stuck; 0: 1000 */
+    /* The agent's own eyes are holders too: asked before the look at cards that are to be bound, so that whatever of ours has them open
+     * closes them. It goes on at vfio_let_gone, or at the step's deadline, when the look names who still has them. gpus: borrowed
+     * for the call, NULL-terminated. They may be looked at again when on_change finds them idle. May be NULL. */
+    void (*let_go)(void *user, char *const *gpus);
     void (*on_change)(void *user); /* the state of some card is another one; may be NULL */
-    void *user;                    /* of on_change */
+    void *user;                    /* of let_go and on_change */
 };
 
 /* New, or NULL with KR_ERROR_IO, KR_ERROR_STORAGE. vfio_switcher_recover must be called before anything is bound. */
 struct vfio_switcher *vfio_switcher_new(uv_loop_t *loop, const struct vfio_switcher_config *config, GError **error);
 /* No callbacks afterwards. A switch that is under way stays as it is; the next run finds its journal. The loop has to run until the
- * handles are closed. NULL is fine. */
+ * handles are closed. May be called from a callback, on_change excepted. NULL is fine. */
 void vfio_switcher_free(struct vfio_switcher *s);
 
 /* What became of each owner that had a journal. */
 struct vfio_recovered {
     const char *owner;
     enum vfio_state state;        /* VFIO_BOUND: as it was; VFIO_IDLE: given back; VFIO_STUCK, VFIO_BROKEN */
-    const char *reason;           /* of the latter two, and why what was bound is no more; else "" */
+    const char *reason;           /* of the latter two; else "" */
     const struct vfio_hold *hold; /* NULL when VFIO_IDLE, or when its journal cannot be read */
 };
 typedef void vfio_recover_cb(void *user, const struct vfio_recovered *recovered, size_t n);
@@ -75,6 +80,9 @@ typedef void vfio_give_back_cb(void *user, const GError *error);
 /* Gives back all that the owner holds; one that holds nothing succeeds. With an error (KR_ERROR_TIMEOUT, _IO, _STORAGE) the cards are
  * stuck or broken and stay with their owner; a later call tries again. */
 struct vfio_call *vfio_give_back(struct vfio_switcher *s, const char *owner, vfio_give_back_cb *on_done, void *user);
+
+/* What let_go asked for is done; from within let_go, or later. Nothing when nobody waits for it. */
+void vfio_let_gone(struct vfio_switcher *s);
 
 /* No callback afterwards. A request that waits in line is dropped; a switch that is under way goes on to its end: what is
  * bound then has to be given back by its owner. NULL is fine; a call that was answered must not be cancelled. */

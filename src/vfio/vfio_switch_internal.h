@@ -39,6 +39,8 @@ struct vfio_switcher {
     uv_timer_t kick, watch, wait;
     int n_open; /* handles */
     bool is_recovery_asked, is_closing;
+    bool is_waiting_to_look; /* until the agent has let go of the cards */
+    bool is_own_helper;      /* writes need no program then */
 
     struct vfio_child *child; /* of the step that is under way */
     GPtrArray *stuck;         /* of struct vfio_child: to be reaped */
@@ -48,7 +50,7 @@ struct vfio_switcher {
     GArray *ops;            /* of struct vfio_op */
     guint pos;
     bool is_giving_back;
-    GString *trouble; /* why it fails; empty: nothing did so far */
+    GString *trouble;    /* why it fails; empty: nothing did so far */
     char *write_trouble; /* of the last write that failed */
     int64_t lock_until_ms;
     void (*on_plan)(struct vfio_switcher *s, enum vfio_plan_end end);

@@ -135,10 +135,40 @@ def bench_latency(cluster_module, rounds=15):
         row("its GPU worker", sum(map(rss_mib, children)), "MiB")
 
 
+SWITCH = """
+for i in 1 2 3; do
+begin=$(now_ms)
+for f in 3 2 1 0; do
+    d=0000:01:00.$f; echo vfio-pci >$D/$d/driver_override; [ -e $D/$d/driver ] && echo $d >$D/$d/driver/unbind; done
+for f in 0 1 2 3; do echo 0000:01:00.$f >/sys/bus/pci/drivers_probe; done
+for f in 3 2 1 0; do
+    d=0000:01:00.$f; echo $d >$D/$d/driver/unbind; echo >$D/$d/driver_override; echo $d >/sys/bus/pci/drivers_probe; done
+say BARE "$(( $(now_ms) - begin ))"
+bind vps-1 0000:01:00.0; give_back vps-1
+done
+"""
+
+
+def bench_switch(build):
+    """On an emulated machine, where all is some thirty times slower: the two are to be compared with each other."""
+    sys.path.insert(0, str(ROOT / "tests" / "vm"))
+    from bed import Bed
+    bed = Bed(build)
+    try:
+        text = bed.run(SWITCH, 120).text
+    finally:
+        bed.close()
+    bare = min(int(n) for n in re.findall(r"^BARE (\d+)", text, re.M))
+    took = [int(n) for n in re.findall(r'"took_ms":(\d+)', text)]
+    ours = min(a + b for a, b in zip(took[::2], took[1::2]))
+    row("card with 4 functions to vfio-pci and back, bare writes", bare, "ms", "", "emulated machine")
+    row("the same as a journalled switch, looks included", ours, "ms", "", "%+d ms" % (ours - bare))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,runner,host")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,switch,runner,host")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
@@ -169,6 +199,8 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+    if "switch" in wanted:
+        bench_switch(build)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
          "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
-         "config show", "doctor", "host", "runner", "version", "completion", "help"]
+         "qemu check", "qemu acs-override", "config show", "doctor", "host", "runner", "version", "completion", "help"]
 
 
 def clean_environment(**more):
@@ -543,6 +544,40 @@ def test_node_summary_counts():
     host.stop()
 
 
+def check_of_a_node():
+    def function(address, role, driver):
+        return {"address": address, "role": role, "ids": "10de:2684", "class": "030000", "driver": driver, "reset_methods": "",
+                "iommu_group": 9}
+    gpu = dict(function("0000:01:00.0", "gpu", "nvidia"), is_boot_vga=False, passable=True,
+               companions=[function("0000:01:00.1", "audio", "snd_hda_intel")], others_in_group=[], obstacles=[], holders=[])
+    held = dict(gpu, address="0000:06:00.0", passable=False, others_in_group=[function("0000:06:01.0", "other", "igb")],
+                holders=[{"pid": 4711, "command": "Xorg", "node": "drm/card0", "user": "root", "unit": "gdm.service"}],
+                obstacles=[{"id": "held", "blocks": True, "text": "0000:06:00.0 is held by pid 4711 Xorg", "fix": "stop it"}])
+    return {"accel": "auto", "accelerator": "kvm", "can_run_machines": True, "can_pass_gpus": True, "gpus": [gpu, held],
+            "findings": [{"id": "kvm", "state": "ok", "text": "a guest ran for 190 us"},
+                         {"id": "ovmf", "state": "warning", "text": "there is no OVMF firmware", "fix": "install ovmf"}],
+            "acs": {"kernel_has_override": False, "would_split": ["0000:06:00.0"]}}
+
+
+def test_qemu_check_shows_a_node():
+    host = FakeHost()
+    host.replies[("GET", "/nodes/mynode/qemu")] = (200, check_of_a_node())
+    golden("qemu_check", expect(cli("qemu", "check", "--node", "mynode", host=host), 0).out)
+    assert json.loads(expect(cli("qemu", "check", "-n", "mynode", "-f", "json", host=host), 0).out) == check_of_a_node()
+    host.replies[("GET", "/nodes/mynode/qemu")] = (200, dict(check_of_a_node(), can_run_machines=False))
+    expect(cli("qemu", "check", "--node", "mynode", host=host), 1)
+    host.stop()
+
+
+def test_qemu_check_looks_at_this_machine():
+    with tempfile.TemporaryDirectory() as root:
+        os.makedirs(root + "/sys/bus/pci/devices")
+        answer = json.loads(expect(cli("qemu", "check", "--root", root, "--accel", "tcg", "-f", "json"), 1).out)
+        assert not answer["can_run_machines"] and answer["accelerator"] == "tcg", answer
+        out = expect(cli("qemu", "acs-override", "--root", root, "--accel", "tcg"), 0).out
+        assert "pcie_acs_override=downstream,multifunction" in out and "changes neither bridges" in out
+
+
 def test_node_topo_is_a_matrix():
     host = FakeHost()
     gpus = [{"uuid": "GPU-%d" % i, "index": i, "numa_node": i // 2, "cpus": "0-31" if i < 2 else "32-63"} for i in range(3)]
@@ -663,7 +698,7 @@ def test_fish_completion_parses():
 def test_the_man_page_has_every_verb_and_no_roff_errors():
     page = expect(cli("help", "--man"), 0).out
     for verb in VERBS:
-        assert ".SS kohakuriver %s" % verb in page
+        assert ".SS kohakuriver %s" % verb.replace("-", "\\-") in page
     if not os.access("/usr/bin/groff", os.X_OK):
         skip("groff is not installed")
     done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-K", "utf8"], input=page, capture_output=True, text=True)

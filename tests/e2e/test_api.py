@@ -180,6 +180,10 @@ def test_a_question_that_only_the_node_can_answer():
     status, body = c.api("GET", "/nodes/mynode/runner")
     assert status == 200 and body["pid"] == c["mynode"].daemon.pid and body["resident_bytes"] > 0, body
     assert c.api("GET", "/nodes/nonesuch/runner")[0] == 404
+    status, body = c.api("GET", "/nodes/mynode/qemu")  # a fake tree without an IOMMU
+    assert status == 200 and body["accel"] == "auto" and not body["can_pass_gpus"], body
+    assert {f["id"] for f in body["findings"]} >= {"kvm", "qemu", "iommu", "vfio_modules"} and body["gpus"], body
+    assert c.api("GET", "/nodes/nonesuch/qemu")[0] == 404
     node = c["mynode"]
     node.daemon.kill()
     wait_until("the host has noticed", lambda: c.api("GET", "/nodes/mynode/runner")[0] == 503, 20)

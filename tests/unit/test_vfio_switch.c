@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "vfio/vfio_child.h"
 #include "vfio_agent.h"
 
 static void assert_error(const struct agent *a, int code, const char *part) {
@@ -340,6 +342,68 @@ static void test_order(void) {
     tree_remove(root);
 }
 
+/* The agent is asked to let go before the look; one that does not answer costs the deadline alone. */
+static void test_let_go(void) {
+    g_autofree char *root = tree_of_machine();
+    struct agent *a = agent_new_with(root, &(struct vfio_switcher_config){.step_deadline_ms = 1000});
+    gint64 begin = g_get_monotonic_time();
+
+    agent_recover(a);
+    agent_bind(a, "vps-1", CARD);
+    g_assert_cmpint(a->n_let_go, ==, 1);
+    agent_give_back(a, "vps-1");
+    g_assert_cmpint(a->n_let_go, ==, 1);
+    begin = g_get_monotonic_time();
+    a->lets_go = false;
+    agent_bind(a, "vps-1", CARD);
+    g_assert_cmpstr(a->error, ==, NULL);
+    g_assert_cmpint(g_get_monotonic_time() - begin, >=, G_USEC_PER_SEC);
+    vfio_let_gone(a->s); /* too late: nothing */
+    agent_free(a);
+    tree_remove(root);
+}
+
+/* A write of the program's own, without a helper: done, failed, and not coming back. */
+static void on_child(void *user, const struct vfio_child_result *result) {
+    *(struct vfio_child_result *)user = *result;
+}
+
+static struct vfio_child_result run_write(const char *path, int64_t deadline_ms) {
+    struct vfio_child_config config = {
+        .write_path = path, .write_value = "value", .deadline_ms = deadline_ms, .grace_ms = 2000, .lock_fd = -1};
+    struct vfio_child_result result = {0};
+    struct vfio_child *child;
+    uv_loop_t loop;
+
+    uv_loop_init(&loop);
+    child = vfio_child_start(&loop, &config, on_child, &result);
+    g_assert_cmpint(result.end, ==, 0);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    vfio_child_forget(child);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    g_assert_cmpint(uv_loop_close(&loop), ==, 0);
+    return result;
+}
+
+static void test_own_write(void) {
+    g_autofree char *root = tree_new(), *path = g_build_filename(root, "file", NULL), *text = NULL;
+    g_autofree char *fifo = g_build_filename(root, "fifo", NULL);
+    struct vfio_child_result result;
+
+    tree_put(root, "file", "", 0);
+    result = run_write(path, 5000);
+    g_assert_cmpint(result.end, ==, VFIO_CHILD_EXITED);
+    g_assert_cmpint(result.status, ==, 0);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "value");
+    result = run_write("/nowhere/file", 5000);
+    g_assert_cmpint(result.status, ==, ENOENT);
+    g_assert_cmpint(mkfifo(fifo, 0600), ==, 0); /* opening it waits for a reader */
+    result = run_write(fifo, 200);
+    g_assert_cmpint(result.end, ==, VFIO_CHILD_KILLED);
+    tree_remove(root);
+}
+
 /* ---- holders ---- */
 
 /* A process of this name that has /dev/full open, which stands in for the card's node. */
@@ -495,6 +559,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/vfio/switch/reboot", test_reboot);
     g_test_add_func("/vfio/switch/bad_journal", test_bad_journal);
     g_test_add_func("/vfio/switch/order", test_order);
+    g_test_add_func("/vfio/switch/let_go", test_let_go);
+    g_test_add_func("/vfio/switch/own_write", test_own_write);
     g_test_add_func("/vfio/switch/held", test_held);
     g_test_add_func("/vfio/switch/persistence", test_persistence);
     g_test_add_func("/vfio/switch/persistence_stays", test_persistence_stays);

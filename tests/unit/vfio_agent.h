@@ -15,7 +15,8 @@ struct agent {
     uv_loop_t loop;
     struct vfio_switcher *s;
     char *root, *journals;
-    int n_answers, n_changes;
+    int n_answers, n_changes, n_let_go;
+    bool lets_go;
     struct vfio_hold *hold; /* a copy of the last bind's */
     char *error;            /* of the last answer; NULL: it succeeded */
     int code;
@@ -30,6 +31,16 @@ static inline void agent_be_helper(int argc, char **argv) {
     g_unsetenv("KOHAKURIVER_FAULT");
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
     setenv("KR_VFIO_REAL", self, 1);
+}
+
+/* The look waits for whoever of ours has the card open. */
+static inline void agent_let_go(void *user, char *const *gpus) {
+    struct agent *a = user;
+
+    a->n_let_go++;
+    g_assert_nonnull(gpus[0]);
+    if (a->lets_go)
+        vfio_let_gone(a->s);
 }
 
 static inline void agent_on_change(void *user) { ((struct agent *)user)->n_changes++; }
@@ -50,6 +61,8 @@ static inline struct agent *agent_new_with(const char *root, const struct vfio_s
     config.step_deadline_ms = config.step_deadline_ms ? config.step_deadline_ms : AGENT_DEADLINE_MS;
     config.grace_ms = 500;
     config.watch_ms = 50;
+    a->lets_go = true;
+    config.let_go = agent_let_go;
     config.on_change = agent_on_change;
     config.user = a;
     a->s = vfio_switcher_new(&a->loop, &config, &error);
