@@ -20,6 +20,7 @@ EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
          "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
+         "qemu image create", "qemu image list", "qemu image delete", "qemu disk list", "qemu disk delete",
          "config show", "host", "runner", "version", "completion", "help"]
 
 

@@ -194,7 +194,8 @@ static char *ask(const char *const *argv) {
 }
 
 static void test_seed(void) {
-    g_autofree char *path = NULL, *large = g_strnfill(300001, 'x'), *got = NULL, *dir = NULL, *small = NULL;
+    g_autofree char *path = NULL, *large = g_strnfill(300001, 'x'), *got = NULL, *dir = NULL, *small = NULL,
+                    *mtype = NULL;
     const struct fat_file files[] = {{"meta-data", "instance-id: x\n", 15},
                                      {"user-data", large, 300001},
                                      {"network-config", "version: 2\n", 11},
@@ -205,7 +206,8 @@ static void test_seed(void) {
 
     g_assert_no_error(error);
     g_assert_cmpmem(bytes->data + 43, 11, "CIDATA     ", 11);
-    if (!g_find_program_in_path("mtype")) {
+    mtype = g_find_program_in_path("mtype");
+    if (!mtype) {
         g_test_skip("mtools are not installed: the seed is not read back");
         return;
     }

@@ -250,9 +250,7 @@ static void test_no_image(struct vm_fixture *f, gconstpointer words) {
 }
 
 /* Where memory cannot be locked it does not come as far as QEMU. */
-static bool is_about_the_card(const char *text) {
-    return strstr(text, "0000:41:00.0") || strstr(text, "LimitMEMLOCK");
-}
+static bool is_about_the_card(const char *text) { return strstr(text, "0000:41:00.0") || strstr(text, "LimitMEMLOCK"); }
 
 /* The cards are bound and QEMU cannot have them: its own words are the reason, and the cards come back with the removal. */
 static void test_card_fails(struct vm_fixture *f, gconstpointer words) {
