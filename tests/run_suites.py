@@ -45,7 +45,7 @@ def find_programs(options):
     build = options.build
     programs = []
     for exe in executables(build / "tests" / "unit", "test_*"):
-        if exe.name == "test_docker":  # needs an engine: tests/e2e/test_docker_backend.py runs it
+        if exe.name in ("test_docker", "test_vm_boot"):  # run by tests/e2e/test_docker_backend.py, tests/vm/test_cloud_init.py
             continue
         programs.append(Program("unit", exe.name, [str(exe), "--tap", "-k"], 180))
     for exe in executables(build / "tests" / "sim", "sim_*"):
@@ -54,6 +54,8 @@ def find_programs(options):
         programs.append(Program("cli", script.name, ["/usr/bin/python3", str(script)], 180))
     for script in python_tests(ROOT / "tests" / "e2e"):
         programs.append(Program("e2e", script.name, ["/usr/bin/python3", str(script)], 420))
+    for script in python_tests(ROOT / "tests" / "vm"):
+        programs.append(Program("vm", script.name, ["/usr/bin/python3", str(script)], 600))
     for exe in executables(build / "tests" / "fuzz", "fuzz_*"):
         corpus = ROOT / "tests" / "fuzz" / "corpus" / exe.name[len("fuzz_"):]
         new_finds = build / "tests" / "fuzz" / ("found_" + exe.name)
@@ -194,8 +196,8 @@ def report(outcomes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=ROOT / "build-test", help="the build folder to test")
-    parser.add_argument("--only", help="suites, separated by commas: unit,sim,cli,e2e,fuzz,lint")
-    parser.add_argument("--name", help="only cli and e2e tests whose names contain this")
+    parser.add_argument("--only", help="suites, separated by commas: unit,sim,cli,e2e,vm,fuzz,lint")
+    parser.add_argument("--name", help="only cli, e2e and vm tests whose names contain this")
     parser.add_argument("--fuzz-seconds", type=int, default=2, help="per fuzz target")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the output of what passed too")
     options = parser.parse_args()

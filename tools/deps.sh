@@ -8,6 +8,8 @@ build=(build-essential meson ninja-build pkg-config libglib2.0-dev libuv1-dev li
     libcurl4-openssl-dev libjansson-dev libsqlite3-dev libsodium-dev libsystemd-dev libsmartcols-dev)
 demo=(docker.io busybox-static mmdebstrap iproute2 iptables curl python3 ca-certificates procps util-linux)
 check=(clang clang-tidy clang-format cppcheck libclang-rt-14-dev)
+machines=(qemu-system-x86 qemu-utils kmod lz4)
+machines+=(mtools python3-yaml)
 
 fail() {
     echo "deps: $*" >&2
@@ -16,7 +18,7 @@ fail() {
 
 wanted=("${build[@]}" "${demo[@]}")
 case "${1:-}" in
---test) wanted+=("${check[@]}") ;;
+--test) wanted+=("${check[@]}" "${machines[@]}") ;;
 "") ;;
 *)
     echo "usage: tools/deps.sh [--test]" >&2

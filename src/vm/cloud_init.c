@@ -29,17 +29,14 @@ static json_t *text(const char *value) {
     return json_string(clean->str);
 }
 
-static json_t *words(const char *first, ...) G_GNUC_NULL_TERMINATED;
-static json_t *words(const char *first, ...) {
+static json_t *list_of(const char *const *words) {
     json_t *list = json_array();
-    va_list args;
 
-    va_start(args, first);
-    for (const char *word = first; word; word = va_arg(args, const char *))
-        json_array_append_new(list, text(word));
-    va_end(args);
+    for (; *words; words++)
+        json_array_append_new(list, text(*words));
     return list;
 }
+#define WORDS(...) list_of((const char *const[]){__VA_ARGS__, NULL})
 
 /* Takes over `json`. */
 static char *document(const char *head, json_t *json) {
@@ -169,13 +166,12 @@ static json_t *make_files(const struct cloud_init *c, const char *driver) {
 static json_t *make_commands(const struct cloud_init *c, const char *driver) {
     json_t *commands = json_array();
 
-    json_array_append_new(commands, words("mkdir", "-p", STATE_FOLDER, NULL));
-    json_array_append_new(commands, words("systemctl", "daemon-reload", NULL));
-    json_array_append_new(commands,
-                          words("systemctl", "enable", "--now", "--no-block", "kohakuriver-agent.service", NULL));
+    json_array_append_new(commands, WORDS("mkdir", "-p", STATE_FOLDER));
+    json_array_append_new(commands, WORDS("systemctl", "daemon-reload"));
+    json_array_append_new(commands, WORDS("systemctl", "enable", "--now", "--no-block", "kohakuriver-agent.service"));
     if (driver)
-        json_array_append_new(commands, words(DRIVER_PATH, NULL));
-    json_array_append_new(commands, words("touch", STATE_FOLDER "/ready", NULL));
+        json_array_append_new(commands, WORDS(DRIVER_PATH));
+    json_array_append_new(commands, WORDS("touch", STATE_FOLDER "/ready"));
     return commands;
 }
 
@@ -186,10 +182,9 @@ static char *cloud_config(const struct cloud_init *c) {
                              make_files(c, driver), "runcmd", make_commands(c, driver));
 
     if (c->has_share)
-        json_object_set_new(
-            json, "mounts",
-            json_pack("[o]", words("shared", "/shared", "9p", "trans=virtio,version=9p2000.L,msize=262144,nofail", "0",
-                                   "0", NULL)));
+        json_object_set_new(json, "mounts",
+                            json_pack("[o]", WORDS("shared", "/shared", "9p",
+                                                   "trans=virtio,version=9p2000.L,msize=262144,nofail", "0", "0")));
     return document("#cloud-config\n", json);
 }
 

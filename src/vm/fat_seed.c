@@ -43,7 +43,9 @@ static void put_padded(guint8 *at, const char *text, size_t len) {
 }
 
 static void write_boot_sector(guint8 *at, const char *label, unsigned sectors) {
-    memcpy(at, "\xeb\x3c\x90MSDOS5.0", 11);
+    put16(at, 0x3ceb); /* a jump, as the format wants it */
+    at[2] = 0x90;
+    put_padded(at + 3, "MSDOS5.0", 8);
     put16(at + 11, SECTOR);
     at[13] = CLUSTER_SECTORS;
     put16(at + 14, 1);
