@@ -38,8 +38,8 @@ static void put32(guint8 *at, size_t value) {
 }
 
 static void put_padded(guint8 *at, const char *text, size_t len) {
-    memset(at, ' ', len);
-    memcpy(at, text, MIN(strlen(text), len));
+    for (size_t i = 0; i < len; i++)
+        at[i] = (guint8)(*text ? *text++ : ' ');
 }
 
 static void write_boot_sector(guint8 *at, const char *label, unsigned sectors) {
