@@ -7,6 +7,7 @@
 #include "runner/runner.h"
 #include "runner/runner_config.h"
 #include "vfio/vfio_step.h"
+#include "vm/image_tool.h"
 #include "vm/shim.h"
 
 #define OPTION_HOST \
@@ -172,6 +173,27 @@ static const struct cli_option doctor_options[] = {
     {"format", 'f', CLI_TEXT, "text|json", "text|json", "how to print it: a report, or JSON"},
     OPTIONS_END,
 };
+
+#define OPTION_RUNNER_CONFIG                                                               \
+    {                                                                                      \
+        "config", 0, CLI_TEXT, "FILE", NULL,                                               \
+            "read the runner's settings from FILE (default: /etc/kohakuriver/runner.conf)" \
+    }
+
+static const struct cli_option image_create_options[] = {
+    {"name", 0, CLI_TEXT, "NAME", NULL, "what the image is called: letters, digits and '-'"},
+    {"from", 0, CLI_TEXT, "FILE|URL", NULL, "a disk image, qcow2 or raw, that stands on no other file"},
+    {"debian", 0, CLI_FLAG, NULL, NULL,
+     "build a small Debian with cloud-init and SSH (takes minutes; needs mmdebstrap and root)"},
+    {"kernel", 0, CLI_TEXT, "FILE", NULL, "start this kernel instead of what the disk boots"},
+    {"initrd", 0, CLI_TEXT, "FILE", NULL, "with --kernel: its first file system"},
+    {"append", 0, CLI_TEXT, "TEXT", NULL, "with --kernel: its command line"},
+    {"sha256", 0, CLI_TEXT, "SUM", NULL, "refuse what is fetched when it has another checksum"},
+    OPTION_RUNNER_CONFIG,
+    OPTIONS_END,
+};
+
+static const struct cli_option tool_options[] = {OPTION_FORMAT, OPTION_RUNNER_CONFIG, OPTIONS_END};
 
 static const struct cli_option help_options[] = {
     {"man", 0, CLI_FLAG, NULL, NULL, "print the manual page, as roff"},
@@ -556,6 +578,44 @@ static const struct cli_verb verbs[] = {
         .config_file = "/etc/kohakuriver/runner.conf",
         .daemon = runner_main,
     },
+    {
+        .path = "qemu image create",
+        .summary = "put an image for machines on this node",
+        .help = "To be run on the node, as the runner's user. The image is copied, checked and kept read-only.",
+        .options = image_create_options,
+        .run = cli_run_tool,
+        .tool = image_tool_create,
+    },
+    {.path = "qemu image list",
+     .summary = "list this node's images for machines",
+     .options = tool_options,
+     .run = cli_run_tool,
+     .tool = image_tool_list},
+    {
+        .path = "qemu image delete",
+        .positional = "NAME",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "remove an image that no disk stands on",
+        .options = tool_options,
+        .run = cli_run_tool,
+        .tool = image_tool_delete,
+    },
+    {.path = "qemu disk list",
+     .summary = "list the disks of machines on this node, and who has them",
+     .options = tool_options,
+     .run = cli_run_tool,
+     .tool = image_tool_disk_list},
+    {
+        .path = "qemu disk delete",
+        .positional = "VPS",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "remove the disk of a machine that is off; what is on it is lost",
+        .options = tool_options,
+        .run = cli_run_tool,
+        .tool = image_tool_disk_delete,
+    },
     {.path = "version",
      .summary = "print the version; with --host, the host's too",
      .options = show_options,
@@ -571,7 +631,7 @@ static const struct cli_verb verbs[] = {
     {
         .path = "help",
         .positional = "[VERB…]",
-        .max_args = 2,
+        .max_args = 3,
         .summary = "show what there is, or more about one verb",
         .options = help_options,
         .run = cmd_help,

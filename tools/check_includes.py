@@ -29,7 +29,7 @@ ROOMS = {
 }
 # main.c joins the rooms: the verbs, the two daemons, the GPU worker.
 MAIN_MAY_INCLUDE = {"cli/cli.h", "host/host.h", "host/host_config.h", "runner/runner.h", "runner/runner_config.h",
-                    "gpu/gpu_monitor.h", "vfio/vfio_step.h", "vm/shim.h"}
+                    "gpu/gpu_monitor.h", "vfio/vfio_step.h", "vm/image_tool.h", "vm/shim.h"}
 
 MAX_FUNCTION_LINES, MAX_SOURCE_LINES, MAX_HEADER_LINES, MAX_COLUMNS = 100, 800, 300, 120
 

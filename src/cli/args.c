@@ -3,12 +3,16 @@
 #include "base/error.h"
 #include "cli/cli.h"
 
-enum { MAX_WORDS_OF_A_PATH = 2 };
+enum { MAX_WORDS_OF_A_PATH = 3 };
 
 const struct cli_verb *cli_verb_find(const struct cli_verb *verbs, char *const *args, int n_args, int *ret_words) {
     for (int words = MIN(n_args, MAX_WORDS_OF_A_PATH); words > 0; words--) {
-        g_autofree char *path = words == 2 ? g_strjoin(" ", args[0], args[1], NULL) : g_strdup(args[0]);
+        const char *word[MAX_WORDS_OF_A_PATH + 1] = {0};
+        g_autofree char *path = NULL;
 
+        for (int i = 0; i < words; i++)
+            word[i] = args[i];
+        path = g_strjoinv(" ", (char **)word);
         for (const struct cli_verb *verb = verbs; verb->path; verb++) {
             if (strcmp(verb->path, path) != 0)
                 continue;

@@ -33,6 +33,8 @@ int cli_main(const struct cli_verb *verbs, int argc, char **argv);
 
 /* Runs a verb with `daemon`: loads the settings (file, options) and hands them over. */
 int cli_run_daemon(struct cli *cli);
+/* Runs a verb with `tool`. */
+int cli_run_tool(struct cli *cli);
 
 /* Values of options; asking for one that the verb does not have is a programming error (aborts). */
 bool cli_flag(const struct cli *cli, const char *name);

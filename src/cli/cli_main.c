@@ -191,3 +191,35 @@ int cli_run_daemon(struct cli *cli) {
     config_free(config);
     return exit_code;
 }
+
+/* "name=value" of each option that was given. */
+static char **given_options(const struct cli *cli) {
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
+    for (guint i = 0; i < cli->options->len; i++) {
+        const struct cli_option *option = &g_array_index(cli->options, struct cli_option, i);
+        const char *text = option->type == CLI_TEXT ? cli_text(cli, option->name) : NULL;
+        g_autofree char *pair = text ? g_strconcat(option->name, "=", text, NULL) : NULL;
+        if (pair || (option->type == CLI_FLAG && cli_flag(cli, option->name)))
+            g_strv_builder_add(builder, pair ? pair : option->name);
+    }
+    return g_strv_builder_end(builder);
+}
+
+static const struct cli_verb *runner_verb(const struct cli_verb *verbs) {
+    while (verbs->path && strcmp(verbs->path, "runner") != 0)
+        verbs++;
+    return verbs;
+}
+
+int cli_run_tool(struct cli *cli) {
+    const struct cli_verb *runner = runner_verb(cli->verbs);
+    g_auto(GStrv) options = given_options(cli);
+    GError *error = NULL;
+    struct config *config = config_load(runner->config_keys, runner->path, cli_text(cli, "config"), runner->config_file,
+                                        NULL, &error);
+    bool ok = config && cli->verb->tool(config, options, cli->args, &error);
+
+    config_free(config);
+    return ok ? CLI_EXIT_OK : cli_fail(error);
+}

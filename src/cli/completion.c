@@ -21,15 +21,16 @@ static char *next_words(const struct cli_verb *verbs, const char *prefix) {
     return g_strjoinv(" ", (char **)words->pdata);
 }
 
+/* What is the beginning of a path and no verb itself: "task", "qemu", "qemu image". */
 static GPtrArray *groups_of(const struct cli_verb *verbs) {
     GPtrArray *groups = g_ptr_array_new_with_free_func(g_free);
 
-    for (const struct cli_verb *verb = verbs; verb->path; verb++) {
-        const char *space = strchr(verb->path, ' ');
-        g_autofree char *word = space ? g_strndup(verb->path, (gsize)(space - verb->path)) : NULL;
-        if (word && !g_ptr_array_find_with_equal_func(groups, word, g_str_equal, NULL))
-            g_ptr_array_add(groups, g_steal_pointer(&word));
-    }
+    for (const struct cli_verb *verb = verbs; verb->path; verb++)
+        for (const char *space = strchr(verb->path, ' '); space; space = strchr(space + 1, ' ')) {
+            g_autofree char *group = g_strndup(verb->path, (gsize)(space - verb->path));
+            if (!g_ptr_array_find_with_equal_func(groups, group, g_str_equal, NULL))
+                g_ptr_array_add(groups, g_steal_pointer(&group));
+        }
     return groups;
 }
 
@@ -84,7 +85,7 @@ static void bash_body(const struct cli_verb *verbs) {
         "        case \"$verb\" in\n"
         "        '') verb=\"$word\" ;;\n");
     for (guint i = 0; i < groups->len; i++)
-        printf("        %s) verb=\"$verb $word\" ;;\n", (char *)groups->pdata[i]);
+        printf("        '%s') verb=\"$verb $word\" ;;\n", (char *)groups->pdata[i]);
     printf("        esac\n        i=$((i + 1))\n    done\n    case \"$verb\" in\n    '') words='%s --host' ;;\n", top);
     for (guint i = 0; i < groups->len; i++) {
         g_autofree char *words = next_words(verbs, groups->pdata[i]);
@@ -138,22 +139,45 @@ static void fish_option(const char *condition, const struct cli_option *option) 
     putchar('\n');
 }
 
+static unsigned n_words(const char *path) {
+    g_auto(GStrv) word = g_strsplit(path, " ", -1);
+
+    return g_strv_length(word);
+}
+
+/* "task kill" -> each of its words has been typed. */
+static char *fish_seen(const char *path) {
+    g_auto(GStrv) word = g_strsplit(path, " ", -1);
+    g_autofree char *joined = g_strjoinv("; and __fish_seen_subcommand_from ", word);
+
+    return g_strconcat("__fish_seen_subcommand_from ", joined, NULL);
+}
+
+/* A group below a group: what may follow its first word. */
+static void fish_group(const char *group) {
+    const char *space = strrchr(group, ' ');
+    g_autofree char *before = space ? g_strndup(group, (gsize)(space - group)) : NULL;
+    g_autofree char *seen = before ? fish_seen(before) : NULL;
+
+    if (before)
+        printf("complete -c kohakuriver -f -n '%s; and test (count (commandline -opc)) -eq %u' -a %s -d '%s …'\n", seen,
+               n_words(before) + 1, space + 1, group);
+    else
+        printf("complete -c kohakuriver -f -n '__fish_use_subcommand' -a %s -d '%s …'\n", group, group);
+}
+
 static void fish_verb(const struct cli_verb *verb) {
     g_autoptr(GArray) options = cli_options_of(verb);
     g_autofree char *words = positional_words(verb), *summary = fish_quote(verb->summary);
-    g_auto(GStrv) path = g_strsplit(verb->path, " ", 2);
-    g_autofree char *condition =
-        path[1]
-            ? g_strdup_printf("__fish_seen_subcommand_from %s; and __fish_seen_subcommand_from %s", path[0], path[1])
-            : g_strdup_printf("__fish_seen_subcommand_from %s", path[0]);
+    const char *last = strrchr(verb->path, ' ') ? strrchr(verb->path, ' ') + 1 : verb->path;
+    g_autofree char *before = last > verb->path ? g_strndup(verb->path, (gsize)(last - verb->path) - 1) : NULL;
+    g_autofree char *seen = before ? fish_seen(before) : NULL, *condition = fish_seen(verb->path);
 
-    if (path[1])
-        printf(
-            "complete -c kohakuriver -f -n '__fish_seen_subcommand_from %s; and test (count (commandline -opc)) -eq 2' "
-            "-a %s -d %s\n",
-            path[0], path[1], summary);
+    if (before)
+        printf("complete -c kohakuriver -f -n '%s; and test (count (commandline -opc)) -eq %u' -a %s -d %s\n", seen,
+               n_words(before) + 1, last, summary);
     else
-        printf("complete -c kohakuriver -f -n '__fish_use_subcommand' -a %s -d %s\n", path[0], summary);
+        printf("complete -c kohakuriver -f -n '__fish_use_subcommand' -a %s -d %s\n", last, summary);
     if (words[0])
         printf("complete -c kohakuriver -f -n '%s' -a '%s'\n", condition, words);
     for (guint i = 0; i < options->len; i++)
@@ -165,8 +189,7 @@ static void print_fish(const struct cli_verb *verbs) {
 
     printf("# fish completion of kohakuriver: kohakuriver completion fish | source\n");
     for (guint i = 0; i < groups->len; i++)
-        printf("complete -c kohakuriver -f -n '__fish_use_subcommand' -a %s -d '%s …'\n", (char *)groups->pdata[i],
-               (char *)groups->pdata[i]);
+        fish_group(groups->pdata[i]);
     for (; verbs->path; verbs++)
         if (!verbs->is_hidden)
             fish_verb(verbs);

@@ -2,6 +2,7 @@
 /* What a verb of the command line is: a row. The one table of rows stands in src/main.c; help, usage errors, shell
  * completion and the man page are made from it, and nothing else knows a verb or an option by name. */
 
+#include <glib.h>
 #include <stdbool.h>
 
 #include "base/config.h"
@@ -38,6 +39,9 @@ struct cli_verb {
     const struct config_key *config_keys;
     const char *config_file; /* read when it exists and --config is not given */
     int (*daemon)(const struct config *config);
+    /* A tool for this node: is given the runner's settings (as the runner would read them), the options that were given ("name=value",
+     * "name" for a flag) and the arguments. false with an error, which is printed. `run` is cli_run_tool. */
+    bool (*tool)(const struct config *config, char *const *options, char *const *args, GError **error);
     /* Takes argv as it is, from the verb's name on: for helper processes. */
     int (*raw_main)(int argc, char **argv);
 };

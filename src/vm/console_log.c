@@ -82,7 +82,7 @@ void console_writer_clear(struct console_writer *writer) {
 
 ptrdiff_t console_entry_parse(const char *bytes, size_t len, int64_t *ret_time_ns, const char **ret_text,
                               size_t *ret_text_len) {
-    const char *newline = memchr(bytes, '\n', MIN(len, MAX_HEAD_BYTES));
+    const char *newline = len ? memchr(bytes, '\n', MIN(len, MAX_HEAD_BYTES)) : NULL;
     char head[MAX_HEAD_BYTES + 1] = "", *space;
     guint64 n;
     gint64 time_ns;

@@ -475,12 +475,12 @@ static bool look_inspect(struct qemu_call *call) {
         kr_fail(&error, NOT_FOUND, "there is none");
     else if (m->is_settling || m->is_starting)
         kr_fail(&error, UNREACHABLE, "it is on its way from one state to another");
-    if (error) {
-        said = failure(call, error);
-        call->on_done.inspect(call->user, NULL, said);
-    } else {
+    if (m && !error) {
         container = describe(m);
         call->on_done.inspect(call->user, &container, NULL);
+    } else if (error) {
+        said = failure(call, error);
+        call->on_done.inspect(call->user, NULL, said);
     }
     return true;
 }

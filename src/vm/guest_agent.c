@@ -243,3 +243,42 @@ const struct guest_state *agent_link_state(const struct agent_link *link, int64_
     *ret_wall_ms = link->state_ms;
     return &link->state;
 }
+
+/* ---- the guest's side ---- */
+
+/* %s: the secret. Nothing but what every Debian or Ubuntu has; what a text may hold is cut down to what JSON takes as it is. */
+static const char script[] =
+    "#!/bin/sh\n"
+    "# Tells the node how this machine is: a line of JSON every few seconds on its own channel.\n"
+    "channel=/dev/virtio-ports/org.kohakuriver.agent.0\n"
+    "state=/var/lib/kohakuriver\n"
+    "secret='%s'\n"
+    "clean() { tr -cd 'A-Za-z0-9 .,:_()+/-'; }\n"
+    "address() {\n"
+    "    set -- $(hostname -I 2>/dev/null)\n"
+    "    printf '%%s' \"${1:-}\" | clean\n"
+    "}\n"
+    "gpus() {\n"
+    "    command -v nvidia-smi >/dev/null 2>&1 || return\n"
+    "    timeout 20 nvidia-smi --query-gpu=name,utilization.gpu,memory.used,memory.total,temperature.gpu \\\n"
+    "        --format=csv,noheader,nounits 2>/dev/null | head -n 32 | while IFS= read -r line; do\n"
+    "        printf '%%s\"%%s\"' \"${comma:-}\" \"$(printf '%%s' \"$line\" | clean)\"\n"
+    "        comma=,\n"
+    "    done\n"
+    "}\n"
+    "driver() {\n"
+    "    [ -r \"$state/driver\" ] && { head -n 1 \"$state/driver\" | clean; return; }\n"
+    "    [ -r /proc/driver/nvidia/version ] && printf ready || printf none\n"
+    "}\n"
+    "version() { sed -n 's/^NVRM version:.* \\([0-9][0-9]*\\.[0-9.]*\\) .*/\\1/p' /proc/driver/nvidia/version "
+    "2>/dev/null | clean; }\n"
+    "while :; do\n"
+    "    [ -e \"$state/ready\" ] && ready=true || ready=false\n"
+    "    printf "
+    "'{\"secret\":\"%%s\",\"address\":\"%%s\",\"ready\":%%s,\"driver\":\"%%s\",\"driver_version\":\"%%s\",\"gpus\":[%%"
+    "s]}\\n' \\\n"
+    "        \"$secret\" \"$(address)\" \"$ready\" \"$(driver)\" \"$(version)\" \"$(gpus)\" > \"$channel\"\n"
+    "    [ \"$ready\" = true ] && sleep 10 || sleep 2\n"
+    "done\n";
+
+char *guest_agent_script(const char *secret) { return g_strdup_printf(script, secret); }

@@ -47,12 +47,18 @@ bool fs_remove_tree(const char *path, GError **error) {
     return fs_fail_errno(error, errno, "remove", path);
 }
 
+/* Whatever the umask is: QEMU, as a user of its own, reads what lies there. */
+static bool make_open(const char *path, GError **error) {
+    return fs_mkdir_p(path, 0755, error) &&
+           (chmod(path, 0755) == 0 || fs_fail_errno(error, errno, "open to QEMU", path));
+}
+
 struct image_store *image_store_new(const char *folder, GError **error) {
     g_autofree char *images = g_build_filename(folder, "images", NULL),
                     *disks = g_build_filename(folder, "disks", NULL);
     struct image_store *store;
 
-    if (!fs_mkdir_p(images, 0755, error) || !fs_mkdir_p(disks, 0755, error))
+    if (!make_open(images, error) || !make_open(disks, error))
         return NULL;
     store = g_new0(struct image_store, 1);
     store->images = g_steal_pointer(&images);
@@ -150,7 +156,7 @@ GPtrArray *image_store_list(const struct image_store *store) {
 char *image_store_begin(const struct image_store *store, GError **error) {
     char *path = g_build_filename(store->images, ".new-XXXXXX", NULL);
 
-    if (g_mkdtemp_full(path, 0755))
+    if (g_mkdtemp_full(path, 0755) && chmod(path, 0755) == 0)
         return path;
     fs_fail_errno(error, errno, "make", path);
     g_free(path);

@@ -1,8 +1,10 @@
 #include "vm/machine.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,7 +21,6 @@ enum {
     JUDGE_GRACE_MS = 5000, /* for the supervisor to write down how QEMU ended */
     ANSWER_MS = 10000,
     START_DEADLINE_MS = 300000,
-    RUN_MODE = 0750,
 };
 
 static void start_failed(struct machine *m, const GError *error);
@@ -110,8 +111,10 @@ static struct machine *machine_alloc(const struct machine_context *context, stru
 struct machine *machine_new(const struct machine_context *context, struct machine_record *record, GError **error) {
     struct machine *m = machine_alloc(context, record);
 
-    if (fs_mkdir_p(m->folder, 0711, error) && save(m, error))
+    if (fs_mkdir_p(m->folder, 0711, error) && chmod(m->folder, 0711) == 0 && save(m, error))
         return m;
+    if (error && !*error)
+        fs_fail_errno(error, errno, "open to QEMU", m->folder);
     fs_remove_tree(m->folder, NULL);
     machine_free(m);
     return NULL;

@@ -169,9 +169,11 @@ bool machine_prepare(struct machine *m, GError **error) {
     struct machine_record *r = m->record;
     const struct passwd *user;
     g_autofree char *disk = disk_store_path(m->context->store, r->vm->vps_id, "qcow2");
+    g_autofree char *seed = g_build_filename(m->folder, MACHINE_SEED_FILE, NULL);
 
     if (!find_user(m, &user, error) || !clear_traces(m, user, error) || !machine_write_seed(m, error) ||
-        !copy_vars(m, user, error) || !own(disk, user, error) || !hand_over_groups(m, user, error))
+        !copy_vars(m, user, error) || !own(disk, user, error) || !own(seed, user, error) ||
+        !hand_over_groups(m, user, error))
         return false;
     r->ssh_port = 0;
     return strcmp(r->vm->network, "user") != 0 || choose_port(&r->ssh_port, error);

@@ -21,7 +21,9 @@ EXE = str(BUILD / "kohakuriver")
 GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
          "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
-         "qemu check", "qemu acs-override", "config show", "doctor", "host", "runner", "version", "completion", "help"]
+         "qemu image create", "qemu image list", "qemu image delete", "qemu disk list", "qemu disk delete",
+         "qemu check", "qemu acs-override", "config show", "doctor", "host", "runner", "version",
+         "completion", "help"]
 
 
 def clean_environment(**more):

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "vm/image_import.h"
 #include "vm_fixture.h"
 
 static void set_up(struct vm_fixture *f, gconstpointer words) {
@@ -250,9 +251,7 @@ static void test_no_image(struct vm_fixture *f, gconstpointer words) {
 }
 
 /* Where memory cannot be locked it does not come as far as QEMU. */
-static bool is_about_the_card(const char *text) {
-    return strstr(text, "0000:41:00.0") || strstr(text, "LimitMEMLOCK");
-}
+static bool is_about_the_card(const char *text) { return strstr(text, "0000:41:00.0") || strstr(text, "LimitMEMLOCK"); }
 
 /* The cards are bound and QEMU cannot have them: its own words are the reason, and the cards come back with the removal. */
 static void test_card_fails(struct vm_fixture *f, gconstpointer words) {
@@ -334,6 +333,63 @@ static void test_failed_start(struct vm_fixture *f, gconstpointer words) {
     g_assert_nonnull(strstr(f->seen.error, "qcow2"));
 }
 
+/* QEMU is another user's, and reaches what it needs and its own folder alone. */
+static void test_user(struct vm_fixture *f, gconstpointer words) {
+    g_autofree char *path = NULL, *text = NULL,
+                    *record = g_build_filename(f->folder, "machines", "m1", "record.json", NULL);
+    struct stat st;
+
+    if (fixture_is_skipped(f))
+        return;
+    if (getuid() != 0) {
+        g_test_skip("needs root");
+        return;
+    }
+    g_assert_cmpint(chmod(f->folder, 0755), ==, 0);
+    engine_free(f->engine);
+    f->config.user = "nobody";
+    fixture_open(f);
+    start_one(f);
+    path = g_strdup_printf("/proc/%d/status", (int)f->seen.pid);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "Uid:\t65534\t65534\t65534\t65534"));
+    g_assert_cmpint(stat(record, &st), ==, 0);
+    g_assert_cmpuint(st.st_uid, ==, 0);
+    g_assert_cmpuint(st.st_mode & 0077, ==, 0);
+    fixture_signal(f, "m1", SIGTERM);
+    fixture_end(f, "m1");
+    g_assert_cmpint(f->seen.exit_code, ==, 0);
+}
+
+/* An image that brings no kernel: firmware runs, with variables that are the VPS's own. */
+static void test_firmware(struct vm_fixture *f, gconstpointer words) {
+    g_autofree char *raw = g_build_filename(f->folder, "x.raw", NULL);
+    g_autofree char *vars = g_build_filename(f->folder, "disks", "12.vars", NULL);
+    struct image_wish wish = {.name = "bare", .from = raw};
+    struct image_store *store;
+
+    if (fixture_is_skipped(f))
+        return;
+    if (!fs_exists("/usr/share/OVMF/OVMF_CODE_4M.fd")) {
+        g_test_skip("ovmf is not installed");
+        return;
+    }
+    fixture_run((const char *[]){"qemu-img", "create", "-q", "-f", "raw", raw, "1M", NULL});
+    store = image_store_new(f->folder, NULL);
+    g_assert_true(image_import(store, &wish, NULL));
+    image_store_free(store);
+    engine_free(f->engine);
+    f->config.firmware = "/usr/share/OVMF";
+    fixture_open(f);
+    fixture_create(f, "m1", "bare", 12, NULL);
+    fixture_start(f, "m1");
+    g_assert_no_error(f->error);
+    g_assert_true(fs_exists(vars));
+    fixture_remove(f, "m1");
+    g_assert_no_error(f->error);
+    g_assert_true(fs_exists(vars));
+}
+
 static void on_probe(void *user, const struct engine_facts *facts) {
     struct vm_fixture *f = user;
 
@@ -378,6 +434,8 @@ int main(int argc, char **argv) {
     add("/vm-engine/bind-refused", "wait", test_bind_refused);
     add("/vm-engine/cut-off", "wait", test_cut_off);
     add("/vm-engine/failed-start", "wait", test_failed_start);
+    add("/vm-engine/firmware", "wait", test_firmware);
+    add("/vm-engine/user", "wait", test_user);
     add("/vm-engine/probe", "wait", test_probe);
     return g_test_run();
 }

@@ -261,6 +261,8 @@ static inline void fixture_reopen(struct vm_fixture *f) {
 }
 
 static inline void fixture_set_up(struct vm_fixture *f, gconstpointer data) {
+    g_autofree char *qemu = NULL;
+
     uv_loop_init(&f->loop);
     f->folder = g_dir_make_tmp("kr-vm-XXXXXX", NULL);
     f->out = g_string_new(NULL);
@@ -271,7 +273,8 @@ static inline void fixture_set_up(struct vm_fixture *f, gconstpointer data) {
                                      .start_deadline_ms = 30000,
                                      .devices = &stand_in_ops,
                                      .devices_user = f};
-    if (g_find_program_in_path("qemu-system-x86_64"))
+    qemu = g_find_program_in_path("qemu-system-x86_64");
+    if (qemu)
         fixture_open(f);
 }
 
