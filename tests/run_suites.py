@@ -49,7 +49,7 @@ def find_programs(options):
             continue
         programs.append(Program("unit", exe.name, [str(exe), "--tap", "-k"], 180))
     for exe in executables(build / "tests" / "sim", "sim_*"):
-        programs.append(Program("sim", exe.name, [str(exe), "--tap", "-k"], 300))
+        programs.append(Program("sim", exe.name, [str(exe), "--tap", "-k"], 420))
     for script in python_tests(ROOT / "tests" / "cli"):
         programs.append(Program("cli", script.name, ["/usr/bin/python3", str(script)], 180))
     for script in python_tests(ROOT / "tests" / "e2e"):

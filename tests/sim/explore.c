@@ -244,8 +244,9 @@ static void test_mutant(gconstpointer name) {
 
 /* none in a build without them. What one GPU per node cannot show (R4-index-is-position) is the simulator's to find. */
 static const char *const mutants[] = {
-    "R1-held-is-free",    "R1-no-ledger",         "R2-release-without-proof", "R3-lost-is-free",
-    "R3-unknown-is-free", "R3-stopping-releases", "R5-act-before-record",     "R5-ack-before-record",
+    "R1-held-is-free",          "R1-no-ledger",         "R1-orphans-are-ignored",
+    "R2-release-without-proof", "R3-lost-is-free",      "R3-unknown-is-free",
+    "R3-stopping-releases",     "R5-act-before-record", "R5-ack-before-record",
 };
 
 int main(int argc, char **argv) {
