@@ -9,7 +9,7 @@ build=(build-essential meson ninja-build pkg-config libglib2.0-dev libuv1-dev li
 demo=(docker.io busybox-static mmdebstrap iproute2 iptables curl python3 ca-certificates procps util-linux)
 check=(clang clang-tidy clang-format cppcheck libclang-rt-14-dev)
 machines=(qemu-system-x86 qemu-utils kmod lz4)
-machines+=(mtools python3-yaml)
+machines+=(mtools ovmf python3-yaml)
 
 fail() {
     echo "deps: $*" >&2
