@@ -59,7 +59,9 @@ static inline void apply(struct fixture *f) {
     run_simtree(f);
 }
 
-static inline json_t *card(struct fixture *f, size_t i) { return json_array_get(json_object_get(f->scenario, "gpus"), i); }
+static inline json_t *card(struct fixture *f, size_t i) {
+    return json_array_get(json_object_get(f->scenario, "gpus"), i);
+}
 static inline const char *uuid_of(struct fixture *f, size_t i) {
     return json_string_value(json_object_get(card(f, i), "uuid"));
 }
