@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "runner/runner_config.h"
 #include "runner/runner_internal.h"
 #include "vfio/vfio_switch.h"
 #include "vm/engine_qemu.h"
@@ -185,29 +186,6 @@ bool machines_delete_disk(struct machines *m, uint32_t vps_id, GError **error) {
 
 /* ---- life ---- */
 
-static struct qemu_config qemu_config_of(struct machines *m, const char *folder) {
-    const struct config *config = m->runner->config;
-
-    return (struct qemu_config){
-        .folder = folder,
-        .node = m->runner->node,
-        .binary = config_str(config, "qemu_binary"),
-        .accel = config_str(config, "vm_accel"),
-        .user = config_str(config, "vm_user"),
-        .cgroup = config_str(config, "vm_cgroup"),
-        .bridge = config_str(config, "vm_bridge"),
-        .hugepages = config_str(config, "vm_hugepages"),
-        .shared_folder = config_str(config, "vm_shared_dir"),
-        .firmware = config_str(config, "vm_firmware_dir"),
-        .driver = config_str(config, "vm_driver"),
-        .driver_sha256 = config_str(config, "vm_driver_sha256"),
-        .sysfs_root = config_str(config, "sysfs_root"),
-        .is_restricted = config_bool(config, "vm_network_restricted"),
-        .devices = &devices,
-        .devices_user = m,
-    };
-}
-
 static bool open_switcher(struct machines *m, const char *state_dir, GError **error) {
     g_autofree char *journals = g_build_filename(state_dir, "vfio", NULL);
     struct vfio_switcher_config config = {.root = config_str(m->runner->config, "sysfs_root"),
@@ -219,15 +197,16 @@ static bool open_switcher(struct machines *m, const char *state_dir, GError **er
 }
 
 struct machines *machines_new(struct runner *runner, GError **error) {
-    const char *state_dir = config_str(runner->config, "state_dir"), *set = config_str(runner->config, "vm_dir");
-    g_autofree char *folder = set[0] ? g_strdup(set) : g_build_filename(state_dir, "vms", NULL);
+    g_autofree char *folder = runner_config_vm_dir(runner->config);
     struct machines *m = g_new0(struct machines, 1);
     struct qemu_config config;
 
     m->runner = runner;
     m->text = g_strdup("not looked at yet");
-    config = qemu_config_of(m, folder);
-    if (open_switcher(m, state_dir, error) && (m->store = image_store_new(folder, error)) &&
+    runner_config_vm(runner->config, folder, runner->node, &config);
+    config.devices = &devices;
+    config.devices_user = m;
+    if (open_switcher(m, config_str(runner->config, "state_dir"), error) && (m->store = image_store_new(folder, error)) &&
         (m->engine = engine_qemu_new(&runner->loop, &config, error)))
         return m;
     machines_free(m);
