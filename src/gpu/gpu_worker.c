@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -120,6 +121,8 @@ int gpu_worker_main(int argc, char **argv) {
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* stdin's end is not seen by a worker that hangs in the driver */
+    close_range(STDERR_FILENO + 1, ~0U,
+                0); /* what libraries of the runner opened without close-on-exec: it may hang here for long */
     looker = gpu_looker_new(argv[argc - 2], argv[argc - 1]);
     while (ok && (len = getline(&line, &room, stdin)) > 0) {
         ok = serve_line(looker, line, (size_t)len);

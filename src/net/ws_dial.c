@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "net/curl_socket.h"
 #include "net/ws.h"
 #include "net/ws_handshake.h"
 #include "net/ws_internal.h"
@@ -52,6 +53,7 @@ static bool connect_to(struct ws_dial *dial) {
     curl_easy_setopt(dial->curl, CURLOPT_URL, dial->url);
     curl_easy_setopt(dial->curl, CURLOPT_CONNECT_ONLY, 1L);
     curl_easy_setopt(dial->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_socket_set_options(dial->curl);
     curl_easy_setopt(dial->curl, CURLOPT_PROXY, "");
     curl_easy_setopt(dial->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(dial->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -134,16 +136,19 @@ static bool check_head(struct ws_dial *dial, const char *key) {
 
 static bool handshake(struct ws_dial *dial) {
     g_autoptr(GString) request = g_string_new(NULL);
-    g_autoptr(GUri) uri = g_uri_parse(dial->url, G_URI_FLAGS_NONE, NULL);
+    g_autoptr(GUri) uri = g_uri_parse(dial->url, G_URI_FLAGS_ENCODED, NULL);
     g_autofree char *key = NULL;
     guint8 nonce[16];
 
     if (!uri || getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
         return kr_fail(&dial->error, BAD_REQUEST, "%s is not a URL", dial->url);
     key = g_base64_encode(nonce, sizeof nonce);
-    g_string_append_printf(
-        request, strchr(g_uri_get_host(uri), ':') ? "GET %s HTTP/1.1\r\nHost: [%s]" : "GET %s HTTP/1.1\r\nHost: %s",
-        g_uri_get_path(uri), g_uri_get_host(uri));
+    g_string_append_printf(request, "GET %s", g_uri_get_path(uri));
+    if (g_uri_get_query(uri))
+        g_string_append_printf(request, "?%s", g_uri_get_query(uri));
+    g_string_append_printf(request,
+                           strchr(g_uri_get_host(uri), ':') ? " HTTP/1.1\r\nHost: [%s]" : " HTTP/1.1\r\nHost: %s",
+                           g_uri_get_host(uri));
     if (g_uri_get_port(uri) > 0)
         g_string_append_printf(request, ":%d", g_uri_get_port(uri));
     g_string_append_printf(request,

@@ -1,4 +1,6 @@
 """Things that break: nodes that fall silent, GPUs that do not answer, engines that stop, disks that are full."""
+import os
+import signal
 import subprocess
 import time
 
@@ -73,6 +75,27 @@ def test_nvml_failing_makes_gpus_unknown_and_unknown_is_not_free():
         node.set_faults()
         node.wait_free(0, 1, 2, 3, timeout=30)
     assert [g["index"] for g in node.status()["gpus"]] == [0, 1, 2, 3]
+
+
+def test_a_worker_has_none_of_its_runners_connections():
+    """Else the host would not see the death of a runner whose worker hangs on a card."""
+    node = c["node2"]
+
+    def worker():
+        found = subprocess.run(["pgrep", "-P", str(node.daemon.pid), "-f", "gpu-worker"], capture_output=True, text=True).stdout.split()
+        return int(found[0]) if len(found) == 1 else None
+
+    first = worker()
+    os.kill(first, signal.SIGKILL)  # the next one is started while the runner has its connection
+    wait_until("another worker", lambda: worker() not in (None, first), 20)
+    shared = sockets_of(worker()) & sockets_of(node.daemon.pid)
+    assert not shared, shared
+    assert sockets_of(node.daemon.pid)
+
+
+def sockets_of(pid):
+    links = (os.readlink(entry.path) for entry in os.scandir("/proc/%d/fd" % pid))
+    return {link for link in links if link.startswith("socket:")}
 
 
 def test_L57_one_lost_gpu_leaves_the_others_usable_and_indices_as_they_are():
