@@ -499,7 +499,7 @@ static const struct cli_verb verbs[] = {
         .min_args = 1,
         .max_args = 1,
         .summary = "log in to a machine, as `ssh` does",
-        .takes_command = true,
+        .may_take_command = true,
         .options = ssh_options,
         .run = cmd_ssh,
     },
@@ -508,7 +508,7 @@ static const struct cli_verb verbs[] = {
         .positional = "VPS",
         .min_args = 1,
         .max_args = 1,
-        .takes_command = true,
+        .may_take_command = true,
         .summary = "log in to a machine through the host, with the system's ssh",
         .help = "Words behind \"--\" are run there. The machine's host key is pinned at the first login, in "
                 "~/.config/kohakuriver/known_hosts.",

@@ -133,7 +133,7 @@ static bool check_args(const struct cli *cli, bool has_dashes, GError **error) {
         return kr_fail(error, USAGE, "%s is missing", verb->positional);
     if (verb->takes_command && !cli->command[0])
         return kr_fail(error, USAGE, "the command is missing: write it behind \"--\"");
-    return verb->takes_command || !has_dashes || !cli->command[0] ||
+    return verb->takes_command || verb->may_take_command || !has_dashes || !cli->command[0] ||
            kr_fail(error, USAGE, "unexpected argument \"%s\"", cli->command[0]);
 }
 

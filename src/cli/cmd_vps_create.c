@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "base/error.h"
 #include "base/fs.h"
@@ -34,20 +35,40 @@ static bool add_key_file(json_t *keys, const char *path, GError **error) {
     return fs_read_file(path, KEY_FILE_MAX_BYTES, &text, NULL, error) && add_key(keys, text, path, error);
 }
 
+static void on_exit_of(uv_process_t *process, int64_t status, int signal_number) {
+    *(int64_t *)process->data = signal_number ? -signal_number : status;
+    uv_close((uv_handle_t *)process, NULL);
+}
+
+/* Runs it silently to its end. Its exit status, or negative: a signal, or a libuv error. */
+static int64_t run_silently(const char *const *argv) {
+    uv_stdio_container_t nothing[3] = {{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_IGNORE}};
+    uv_process_options_t options = {
+        .exit_cb = on_exit_of, .file = argv[0], .args = (char **)(uintptr_t)argv, .stdio = nothing, .stdio_count = 3};
+    int64_t status = -1;
+    uv_process_t process = {.data = &status};
+    uv_loop_t loop;
+    int rc;
+
+    uv_loop_init(&loop);
+    rc = uv_spawn(&loop, &process, &options);
+    if (rc < 0)
+        uv_close((uv_handle_t *)&process, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_loop_close(&loop);
+    return rc < 0 ? rc : status;
+}
+
 /* Makes a pair with ssh-keygen; the private one stays here, with mode 0600. */
 static bool make_key(json_t *keys, const char *path, GError **error) {
     const char *argv[] = {"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kohakuriver", "-f", path, NULL};
     g_autofree char *public_path = g_strconcat(path, ".pub", NULL);
-    g_autoptr(GError) why = NULL;
-    int status = -1;
 
     if (g_file_test(path, G_FILE_TEST_EXISTS))
         return kr_fail(error, USAGE, "%s is there already: choose another --key-out-file", path);
-    if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL,
-                      G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL,
-                      NULL, &status, &why) ||
-        !g_spawn_check_wait_status(status, &why))
-        return kr_fail(error, IO, "no key could be made at %s with ssh-keygen: %s", path, why->message);
+    if (run_silently(argv) != 0)
+        return kr_fail(error, IO,
+                       "no key could be made at %s with ssh-keygen: is it installed, is the folder writable?", path);
     return add_key_file(keys, public_path, error);
 }
 

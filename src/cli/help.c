@@ -8,7 +8,10 @@ enum { OPTION_COLUMN = 30, TEXT_WIDTH = 96 };
 
 char *cli_usage_of(const struct cli_verb *verb) {
     return g_strdup_printf("kohakuriver %s [OPTIONS]%s%s%s", verb->path, verb->positional ? " " : "",
-                           verb->positional ? verb->positional : "", verb->takes_command ? " -- COMMAND [ARGS…]" : "");
+                           verb->positional ? verb->positional : "",
+                           verb->takes_command      ? " -- COMMAND [ARGS…]"
+                           : verb->may_take_command ? " [-- COMMAND [ARGS…]]"
+                                                    : "");
 }
 
 /* Prints text, wrapped, its continuation lines indented; the cursor stands at column `column` already. */

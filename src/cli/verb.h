@@ -29,6 +29,7 @@ struct cli_verb {
     const char *positional; /* "ID", "[host|runner]"; NULL: none */
     int min_args, max_args;
     bool takes_command;               /* "-- COMMAND ARGS…" must follow */
+    bool may_take_command;            /* … may follow */
     bool is_hidden;                   /* for the program itself: not in help, completion or the man page */
     const char *summary;              /* one line, no full stop */
     const char *help;                 /* paragraphs behind the summary; may be NULL */

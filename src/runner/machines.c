@@ -206,8 +206,8 @@ struct machines *machines_new(struct runner *runner, GError **error) {
     runner_config_vm(runner->config, folder, runner->node, &config);
     config.devices = &devices;
     config.devices_user = m;
-    if (open_switcher(m, config_str(runner->config, "state_dir"), error) && (m->store = image_store_new(folder, error)) &&
-        (m->engine = engine_qemu_new(&runner->loop, &config, error)))
+    if (open_switcher(m, config_str(runner->config, "state_dir"), error) &&
+        (m->store = image_store_new(folder, error)) && (m->engine = engine_qemu_new(&runner->loop, &config, error)))
         return m;
     machines_free(m);
     return NULL;

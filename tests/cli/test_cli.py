@@ -22,7 +22,8 @@ GIB = 1024 ** 3
 VERBS = ["task submit", "task list", "task status", "task logs", "task kill", "task watch", "node list", "node status",
          "node watch", "node health", "node summary", "node topo", "gpu list", "gpu who",
          "qemu image create", "qemu image list", "qemu image delete", "qemu disk list", "qemu disk delete",
-         "qemu check", "qemu acs-override", "config show", "doctor", "host", "runner", "version",
+         "qemu check", "qemu acs-override", "vps create", "vps list", "vps status", "vps start", "vps stop", "vps restart", "vps pause", "vps resume",
+         "vps delete", "vps logs", "vps console", "vps connect", "ssh", "config show", "doctor", "host", "runner", "version",
          "completion", "help"]
 
 
