@@ -110,6 +110,12 @@ static void cut_off_giving_back(const char *root) {
     g_assert_true(is_killed(live_there_and_back, root, "vfio_step_started", 15));
 }
 
+#ifdef KR_FAULT_POINTS
+enum { HAS_FAULT_POINTS = true };
+#else
+enum { HAS_FAULT_POINTS = false };
+#endif
+
 static int n_kills;
 
 static void test_there_and_back(void) { n_kills += kill_everywhere(live_there_and_back, NULL); }
@@ -126,12 +132,14 @@ static void test_count(void) {
 int main(int argc, char **argv) {
     agent_be_helper(argc, argv);
     g_test_init(&argc, &argv, NULL);
-#ifdef KR_FAULT_POINTS
+    if (!HAS_FAULT_POINTS) {
+        printf("1..0 # SKIP built without crash points\n");
+        return 0;
+    }
     g_test_add_func("/vfio/crash/there_and_back", test_there_and_back);
     g_test_add_func("/vfio/crash/undoing", test_undoing);
     g_test_add_func("/vfio/crash/recovering_a_bind", test_recovering_a_bind);
     g_test_add_func("/vfio/crash/recovering_a_way_back", test_recovering_a_way_back);
     g_test_add_func("/vfio/crash/count", test_count);
-#endif
     return g_test_run();
 }
