@@ -80,6 +80,7 @@ struct executor {
     struct executor_config config; /* strings owned */
     char **allowed_mounts;
     char *cluster_id;
+    char *dev_root;
     struct engine *engine;
     struct executor_gpus gpus;
     const struct node_facts *facts;
@@ -119,6 +120,11 @@ void execution_attach(struct execution *ex);
 /* Forgets the lease as an operator wishes, when no container is left; false: not yet. */
 bool executor_forget_now(struct execution *ex);
 
+/* execution_verify.c */
+/* Exactly the leased cards arrived, no more, no less (L52): NULL when all is well, or when the process has ended meanwhile;
+ * else what is wrong. *ret_unknown: no answer was to be had (yet). Caller frees. */
+char *execution_verify(const struct execution *ex, pid_t pid, bool *ret_unknown);
+
 /* execution_pause.c */
 void execution_pause(struct execution *ex, bool is_pause);
 void execution_sync_pause(struct execution *ex); /* in RUNNING: freezes or thaws it when that is due */
@@ -137,11 +143,13 @@ void execution_vanished(struct execution *ex);
 struct container_plan {
     struct engine_config config;
     GPtrArray *strings; /* everything config points to that was made for it */
-    GArray *mounts;
+    GArray *mounts, *devices, *groups;
 };
 /* false with KR_ERROR_REFUSED: the node does not allow it. */
 bool container_plan_make(const struct execution *ex, struct container_plan *ret_plan, GError **error);
 void container_plan_clear(struct container_plan *plan);
+/* The leased card's device nodes, NULL for NVIDIA's. Caller g_strfreev. */
+char **container_nodes_of(const struct execution *ex, size_t i);
 /* "INDEX=UUID,…" and back, for ENGINE_LABEL_GPUS. */
 char *container_gpus_to_label(const struct lease *lease);
 bool container_gpus_from_label(const char *label, struct lease *lease);
