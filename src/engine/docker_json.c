@@ -55,6 +55,26 @@ static json_t *gpus_to_json(const struct engine_config *config) {
     return json_pack("[{s:s,s:o}]", "Driver", "cdi", "DeviceIDs", ids);
 }
 
+static json_t *devices_to_json(const struct engine_config *config) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < config->n_devices; i++)
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:s}", "PathOnHost", config->devices[i].source, "PathInContainer",
+                                        config->devices[i].target, "CgroupPermissions", "rwm"));
+    return list;
+}
+
+static json_t *groups_to_json(const struct engine_config *config) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < config->n_groups; i++) {
+        g_autofree char *id = g_strdup_printf("%u", (unsigned)config->groups[i]);
+        json_array_append_new(list, json_string(id));
+    }
+    return list;
+}
+
 static void set_str(json_t *object, const char *key, const char *value) {
     if (value && value[0])
         json_object_set_new(object, key, json_string(value));
@@ -93,6 +113,10 @@ static json_t *host_config(const struct engine_config *config) {
                                       (json_int_t)config->memlock));
     if (config->gpu_uuids && config->gpu_uuids[0])
         json_object_set_new(host, "DeviceRequests", gpus_to_json(config));
+    if (config->n_devices)
+        json_object_set_new(host, "Devices", devices_to_json(config));
+    if (config->n_groups)
+        json_object_set_new(host, "GroupAdd", groups_to_json(config));
     return host;
 }
 

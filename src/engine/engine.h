@@ -53,6 +53,11 @@ struct engine_mount {
     bool read_only;
 };
 
+/* A device node: which one of this machine, and where the container finds it. */
+struct engine_device {
+    const char *source, *target;
+};
+
 enum engine_memlock { ENGINE_MEMLOCK_DEFAULT = -2, ENGINE_MEMLOCK_UNLIMITED = -1 }; /* otherwise bytes */
 
 /* A container to be made. The engine copies what it needs; the strings stay the caller's. */
@@ -66,6 +71,10 @@ struct engine_config {
     size_t n_mounts;
     char *const *gpu_uuids; /* NULL or empty: no GPU */
     enum engine_injection injection;
+    const struct engine_device *devices; /* readable, writable, and to be made anew */
+    size_t n_devices;
+    const gid_t *groups; /* that its processes are in besides their own */
+    size_t n_groups;
     const char *cpuset_cpus, *cpuset_mems; /* NULL: no binding */
     const char *network;                   /* NULL: the engine's default */
     const char *working_dir;               /* NULL: the image's */

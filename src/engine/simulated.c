@@ -200,11 +200,17 @@ static void run(struct container *c) {
 static void note_config(struct sim_world *world, const struct engine_config *config) {
     g_autofree char *gpus = config->gpu_uuids ? g_strjoinv(",", (char **)config->gpu_uuids) : g_strdup("");
     g_autofree char *env = g_strjoinv(" ", (char **)config->env);
+    g_autoptr(GString) devices = g_string_new(NULL);
+
+    for (size_t i = 0; i < config->n_devices; i++)
+        g_string_append_printf(devices, "%s%s", i ? "," : "", config->devices[i].target);
+    for (size_t i = 0; i < config->n_groups; i++)
+        g_string_append_printf(devices, "%s%u", i ? "," : " groups=", (unsigned)config->groups[i]);
 
     g_free(world->last_config);
-    world->last_config = g_strdup_printf("image=%s cpus=%s mems=%s gpus=%s env=%s", config->image,
+    world->last_config = g_strdup_printf("image=%s cpus=%s mems=%s gpus=%s devices=%s env=%s", config->image,
                                          config->cpuset_cpus ? config->cpuset_cpus : "",
-                                         config->cpuset_mems ? config->cpuset_mems : "", gpus, env);
+                                         config->cpuset_mems ? config->cpuset_mems : "", gpus, devices->str, env);
 }
 
 static struct container *build(struct sim_world *world, const struct engine_config *config) {

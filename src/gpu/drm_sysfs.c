@@ -26,6 +26,7 @@ struct drm_vendor {
     const char *unique_id;                   /* file; NULL: none */
     const char *discrete[NAMES_OF_DISCRETE]; /* files that only a card with memory of its own has; one suffices */
     const char *energy;                      /* file with microjoules, where no file tells the power; NULL: none */
+    const char *control;                     /* a node that all its cards share; NULL: none */
 };
 
 static const struct drm_figure amd_figures[] = {
@@ -54,14 +55,15 @@ static const struct drm_figure intel_figures[] = {
 };
 
 /* AMD's processors with graphics have mem_info_vram_total too, for a part of the machine's memory, but no power cap. */
-static const struct drm_vendor amd = {"AMD",       amd_figures,          G_N_ELEMENTS(amd_figures),
-                                      "unique_id", {"hwmon/power1_cap"}, NULL};
+static const struct drm_vendor amd = {"AMD", amd_figures, G_N_ELEMENTS(amd_figures), "unique_id", {"hwmon/power1_cap"},
+                                      NULL,  "/dev/kfd"};
 static const struct drm_vendor intel = {"Intel",
                                         intel_figures,
                                         G_N_ELEMENTS(intel_figures),
                                         NULL,
                                         {"tile0/physical_vram_size_bytes", "drm/lmem_total_bytes"},
-                                        "hwmon/energy1_input"};
+                                        "hwmon/energy1_input",
+                                        NULL};
 
 struct drm_card {
     char *folder, *hwmon, *drm;      /* owned; the last two NULL when there is none */
@@ -217,18 +219,47 @@ static bool is_discrete(const struct gpu_backend *self, const struct drm_card *c
     return false;
 }
 
+/* Nodes as the kernel names them. The control node says nothing about cards: which of them it reaches is decided by the
+ * render nodes that the container may open. */
+static bool set_device_nodes(const struct gpu_backend *self, const struct drm_card *card, struct gpu *gpu) {
+    static const char *const prefixes[] = {"renderD", "card"};
+    g_autofree char *control = self->vendor->control ? g_build_filename(self->root, self->vendor->control, NULL) : NULL;
+    bool has_render = false;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+        g_autofree char *folder = find_folder(card->folder, "drm", prefixes[i]);
+        g_autofree char *name = folder ? g_path_get_basename(folder) : NULL;
+        g_autofree char *path = name ? g_build_filename("/dev/dri", name, NULL) : NULL;
+
+        if (path && gpu_add_device_node(gpu, path) && i == 0)
+            has_render = true;
+    }
+    if (control && access(control, F_OK) == 0)
+        gpu_add_device_node(gpu, self->vendor->control);
+    return has_render;
+}
+
+static void judge(const struct gpu_backend *self, const struct drm_card *card, const struct gpu_pci_card *pci,
+                  struct gpu *gpu) {
+    bool has_render = set_device_nodes(self, card, gpu);
+
+    gpu->condition = GPU_CONDITION_UNKNOWN;
+    if (!is_discrete(self, card))
+        gpu->reason = g_strdup_printf(
+            "%s graphics of a processor or chipset%s, without memory of its own: not handed out", self->vendor->name,
+            pci->is_boot_vga ? " and the console" : "");
+    else if (!has_render)
+        gpu->reason = g_strdup_printf("its driver %s offers no render node", pci->driver);
+    else
+        gpu->condition = GPU_CONDITION_OK;
+}
+
 static void drm_sample(struct gpu_backend *self, const struct gpu_pci_card *pci, unsigned tiers, struct gpu *gpu) {
     const struct drm_vendor *vendor = self->vendor;
     struct drm_card *card = card_of(self, pci->address);
 
     set_identity(self, card, pci, gpu);
-    gpu->condition = GPU_CONDITION_UNKNOWN;
-    if (!is_discrete(self, card))
-        gpu->reason = g_strdup_printf(
-            "%s graphics of a processor or chipset%s, without memory of its own: not handed out", vendor->name,
-            pci->is_boot_vga ? " and the console" : "");
-    else
-        gpu->reason = g_strdup_printf("cards of %s are watched and cannot be granted yet", vendor->name);
+    judge(self, card, pci, gpu);
     for (size_t i = 0; i < vendor->n_figures; i++)
         if (tiers & gpu_figure_tier(vendor->figures[i].figure))
             sample_figure(card, &vendor->figures[i], gpu);

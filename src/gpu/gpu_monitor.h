@@ -88,5 +88,10 @@ json_t *gpu_monitor_topology(const struct gpu_monitor *monitor);
  * the asked cards arrived (L52). KR_ERROR_NOT_FOUND when the process is gone. *ret_minors: caller unrefs. */
 bool gpu_minors_visible_to(pid_t pid, GArray **ret_minors, GError **error);
 
+/* The same for render nodes in /dev/dri, major 226 and minor >= 128, but those of NVIDIA's cards by <root>/sys/dev/char: with
+ * CDI these come along with their card. Of dev_t, ascending; caller unrefs. */
+bool gpu_renders_visible_to(const char *root, pid_t pid, GArray **ret_renders, GError **error);
+bool gpu_is_render_node(dev_t node);
+
 /* The child's main function, verb `gpu-worker`: requests on stdin, answers on stdout, ends with its stdin. */
 int gpu_worker_main(int argc, char **argv);

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "gpu/gpu_monitor.h"
+#include "gpu/gpu_pci.h"
 #include "gpu/nvml_api.h"
 
 /* Host services that keep nodes of idle cards open. They count only in our own PID namespace: a container cannot take
@@ -214,48 +215,100 @@ void gpu_procs_scan(const unsigned *majors, size_t n_majors, void (*on_node)(voi
         closedir(proc);
 }
 
-static int compare_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+/* ---- what a container sees ---- */
 
-static void add_minors(DIR *dev, GArray *minors) {
+enum { DRM_MAJOR = 226, DRM_FIRST_RENDER = 128 };
+
+bool gpu_is_render_node(dev_t node) { return major(node) == DRM_MAJOR && minor(node) >= DRM_FIRST_RENDER; }
+
+static bool is_nvidia_card(dev_t node) { return major(node) == NVIDIA_MAJOR && minor(node) < NVIDIA_MINOR_MODESET; }
+
+static int compare_devices(const void *a, const void *b) {
+    dev_t x = *(const dev_t *)a, y = *(const dev_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* A folder below a process's root, NULL when there is none. No symbolic link is followed: they are the container's. */
+static bool open_below(pid_t pid, const char *const *folders, DIR **ret_dir, GError **error) {
+    _cleanup_fd_ int at = -1;
+    char path[64];
+
+    g_snprintf(path, sizeof path, "/proc/%d/root", (int)pid);
+    at = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (at < 0 && (errno == ENOENT || errno == ESRCH))
+        return kr_fail(error, NOT_FOUND, "process %d is gone", (int)pid);
+    if (at < 0)
+        return fs_fail_errno(error, errno, "open", path);
+    *ret_dir = NULL;
+    for (; *folders; folders++) {
+        int fd = openat(at, *folders, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (fd < 0)
+            return errno == ENOENT || fs_fail_errno(error, errno, "open dev below", path);
+        close(at);
+        at = fd;
+    }
+    *ret_dir = fdopendir(at);
+    at = *ret_dir ? -1 : at;
+    return true;
+}
+
+/* The device numbers in it that `is_wanted`, each once, ascending. Closes the folder; NULL is fine. */
+static GArray *nodes_in(DIR *dir, bool (*is_wanted)(dev_t node)) {
+    GArray *nodes = g_array_new(FALSE, FALSE, sizeof(dev_t));
     const struct dirent *entry;
 
-    while ((entry = readdir(dev))) {
+    while (dir && (entry = readdir(dir))) {
         struct stat st;
-        int minor_number;
 
-        if (fstatat(dirfd(dev), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISCHR(st.st_mode) ||
-            major(st.st_rdev) != NVIDIA_MAJOR || minor(st.st_rdev) >= NVIDIA_MINOR_MODESET)
-            continue;
-        minor_number = (int)minor(st.st_rdev);
-        g_array_append_val(minors, minor_number);
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISCHR(st.st_mode) &&
+            is_wanted(st.st_rdev))
+            g_array_append_val(nodes, st.st_rdev);
     }
-    g_array_sort(minors, compare_ints);
-    for (guint i = minors->len; i-- > 1;) /* two names of one card are one card */
-        if (g_array_index(minors, int, i) == g_array_index(minors, int, i - 1))
-            g_array_remove_index(minors, i);
+    if (dir)
+        closedir(dir);
+    g_array_sort(nodes, compare_devices);
+    for (guint i = nodes->len; i-- > 1;) /* two names of one card are one card */
+        if (g_array_index(nodes, dev_t, i) == g_array_index(nodes, dev_t, i - 1))
+            g_array_remove_index(nodes, i);
+    return nodes;
 }
 
 bool gpu_minors_visible_to(pid_t pid, GArray **ret_minors, GError **error) {
-    _cleanup_fd_ int root = -1;
-    g_autoptr(GArray) minors = g_array_new(FALSE, FALSE, sizeof(int));
-    char path[64];
-    int fd;
-    DIR *dev;
+    static const char *const dev[] = {"dev", NULL};
+    g_autoptr(GArray) nodes = NULL;
+    DIR *dir;
 
-    g_snprintf(path, sizeof path, "/proc/%d/root", (int)pid);
-    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0 && (errno == ENOENT || errno == ESRCH))
-        return kr_fail(error, NOT_FOUND, "process %d is gone", (int)pid);
-    if (root < 0)
-        return fs_fail_errno(error, errno, "open", path);
-    fd = openat(root, "dev", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno != ENOENT)
-        return fs_fail_errno(error, errno, "open dev below", path);
-    dev = fd < 0 ? NULL : fdopendir(fd);
-    if (dev) {
-        add_minors(dev, minors);
-        closedir(dev);
+    if (!open_below(pid, dev, &dir, error))
+        return false;
+    nodes = nodes_in(dir, is_nvidia_card);
+    *ret_minors = g_array_new(FALSE, FALSE, sizeof(int));
+    for (guint i = 0; i < nodes->len; i++) {
+        int minor_number = (int)minor(g_array_index(nodes, dev_t, i));
+        g_array_append_val(*ret_minors, minor_number);
     }
-    *ret_minors = g_steal_pointer(&minors);
+    return true;
+}
+
+static bool is_of_nvidia(const char *root, dev_t node) {
+    g_autofree char *path = g_strdup_printf("%s/sys/dev/char/%u:%u/device/vendor", root, major(node), minor(node));
+    g_autofree char *text = NULL;
+
+    return fs_read_file(path, 64, &text, NULL, NULL) && g_ascii_strtoull(text, NULL, 16) == PCI_VENDOR_NVIDIA;
+}
+
+bool gpu_renders_visible_to(const char *root, pid_t pid, GArray **ret_renders, GError **error) {
+    static const char *const dri[] = {"dev", "dri", NULL};
+    GArray *renders;
+    DIR *dir;
+
+    if (!open_below(pid, dri, &dir, error))
+        return false;
+    renders = nodes_in(dir, gpu_is_render_node);
+    for (guint i = renders->len; i-- > 0;)
+        if (is_of_nvidia(root, g_array_index(renders, dev_t, i)))
+            g_array_remove_index(renders, i);
+    *ret_renders = renders;
     return true;
 }

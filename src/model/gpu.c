@@ -118,6 +118,31 @@ size_t gpu_xids_from_json(struct json_reader *r, struct gpu_xid ret_xids[static 
     return r->failed ? 0 : n;
 }
 
+bool gpu_add_device_node(struct gpu *gpu, const char *path) {
+    if (gpu->n_device_nodes == GPU_MAX_DEVICE_NODES || strlen(path) > GPU_DEVICE_NODE_MAX_BYTES)
+        return false;
+    g_strlcpy(gpu->device_nodes[gpu->n_device_nodes++], path, sizeof gpu->device_nodes[0]);
+    return true;
+}
+
+static json_t *device_nodes_to_json(const struct gpu *gpu) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < gpu->n_device_nodes; i++)
+        json_array_append_new(list, json_string(gpu->device_nodes[i]));
+    return list;
+}
+
+static void device_nodes_from_json(struct json_reader *r, struct gpu *gpu) {
+    g_auto(GStrv) paths = jr_strv_opt(r, "device_nodes", GPU_MAX_DEVICE_NODES, GPU_DEVICE_NODE_MAX_BYTES);
+
+    for (char **path = paths; path && *path; path++) {
+        if (!g_str_has_prefix(*path, "/dev/") || strstr(*path, ".."))
+            jr_fail(r, "\"device_nodes\" names something outside /dev");
+        gpu_add_device_node(gpu, *path);
+    }
+}
+
 json_t *gpu_to_json(const struct gpu *gpu) {
     json_t *json = json_object();
 
@@ -135,6 +160,8 @@ json_t *gpu_to_json(const struct gpu *gpu) {
             json_object_set_new(json, figures[i].name, json_integer(gpu->figures[i]));
     if (gpu->n_xids)
         json_object_set_new(json, "xids", gpu_xids_to_json(gpu->xids, gpu->n_xids));
+    if (gpu->n_device_nodes)
+        json_object_set_new(json, "device_nodes", device_nodes_to_json(gpu));
     return json;
 }
 
@@ -157,6 +184,7 @@ struct gpu *gpu_from_json(const json_t *json, GError **error) {
         if (jr_int_if(&r, figures[i].name, figures[i].min, figures[i].max, &value))
             gpu_set(gpu, i, value);
     gpu->n_xids = gpu_xids_from_json(&r, gpu->xids);
+    device_nodes_from_json(&r, gpu);
     if (jr_done(&r))
         return gpu;
     gpu_free(gpu);

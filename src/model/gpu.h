@@ -16,6 +16,8 @@ enum {
     GPU_NAME_MAX_BYTES = 95, /* NVML_DEVICE_NAME_V2_BUFFER_SIZE */
     GPU_REASON_MAX_BYTES = 511,
     NODE_MAX_GPUS = 64,
+    GPU_MAX_DEVICE_NODES = 4,
+    GPU_DEVICE_NODE_MAX_BYTES = 63,
 };
 
 /* What the node knows about the card, apart from who holds its lease. Only GPU_CONDITION_OK can be granted. */
@@ -100,6 +102,9 @@ struct gpu {
     int64_t figures[GPU_FIGURE_COUNT_];
     struct gpu_xid xids[GPU_MAX_XIDS]; /* the newest first, one of each code */
     size_t n_xids;
+    /* What a container is given to use the card, "/dev/dri/renderD128"; none for NVIDIA's, whose hook knows by itself. */
+    char device_nodes[GPU_MAX_DEVICE_NODES][GPU_DEVICE_NODE_MAX_BYTES + 1];
+    size_t n_device_nodes;
 };
 
 static inline bool gpu_has(const struct gpu *gpu, enum gpu_figure figure) { return gpu->valid >> figure & 1; }
@@ -120,6 +125,9 @@ json_t *gpu_xids_to_json(const struct gpu_xid *xids, size_t n); /* new reference
 size_t gpu_xids_from_json(struct json_reader *r, struct gpu_xid ret_xids[static GPU_MAX_XIDS]);
 /* One more XID of this card. */
 void gpu_note_xid(struct gpu *gpu, int code, int64_t count, int64_t at_ms);
+
+/* One more node; false when it is too long or there is no room. */
+bool gpu_add_device_node(struct gpu *gpu, const char *path);
 
 struct gpu *gpu_new(void);
 void gpu_free(struct gpu *gpu);

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "runner/executor_internal.h"
@@ -66,7 +67,7 @@ static char *const *make_labels(struct container_plan *plan, const struct execut
 
 /* The task's own environment first; what the lease says about devices cannot be overridden (L51, L53). Where the engine's
  * hook is asked for cards it sets NVIDIA_VISIBLE_DEVICES itself. */
-static char *const *make_env(struct container_plan *plan, const struct execution *ex) {
+static char *const *make_env(struct container_plan *plan, const struct execution *ex, bool has_request) {
     const struct lease *lease = &ex->file.lease;
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
     g_autofree char *task = g_strdup_printf("KOHAKURIVER_TASK_ID=%u", lease->task_id);
@@ -75,17 +76,79 @@ static char *const *make_env(struct container_plan *plan, const struct execution
         g_strv_builder_add(builder, *env);
     g_strv_builder_add(builder, task);
     g_strv_builder_add(builder, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
-    if (lease->n_gpus == 0 || ex->executor->config.injection == ENGINE_INJECTION_CDI)
+    if (!has_request || ex->executor->config.injection == ENGINE_INJECTION_CDI)
         g_strv_builder_add(builder, "NVIDIA_VISIBLE_DEVICES=void");
     return keep_strv(plan, builder);
 }
 
-static char *const *make_uuids(struct container_plan *plan, const struct lease *lease) {
-    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+/* ---- cards ---- */
 
-    for (size_t i = 0; i < lease->n_gpus; i++)
-        g_strv_builder_add(builder, lease->gpus[i].uuid);
-    return keep_strv(plan, builder);
+char **container_nodes_of(const struct execution *ex, size_t i) {
+    const struct executor_gpus *gpus = &ex->executor->gpus;
+
+    return gpus->nodes_of ? gpus->nodes_of(gpus->user, ex->file.lease.gpus[i].uuid) : NULL;
+}
+
+static void add_group(struct container_plan *plan, gid_t group) {
+    for (guint i = 0; i < plan->groups->len; i++)
+        if (g_array_index(plan->groups, gid_t, i) == group)
+            return;
+    if (group != 0)
+        g_array_append_val(plan->groups, group);
+}
+
+/* Cards may share a node. */
+static bool add_device(struct container_plan *plan, const struct execution *ex, const char *path, GError **error) {
+    struct engine_device device;
+    struct stat st;
+
+    for (guint i = 0; i < plan->devices->len; i++)
+        if (strcmp(g_array_index(plan->devices, struct engine_device, i).target, path) == 0)
+            return true;
+    device.source = keep(plan, g_build_filename(ex->executor->dev_root, path, NULL));
+    device.target = keep(plan, g_strdup(path));
+    if (stat(device.source, &st) < 0 || !S_ISCHR(st.st_mode))
+        return kr_fail(error, REFUSED, "%s on node %s is no device node that a container could be given", path,
+                       ex->executor->config.node);
+    add_group(plan, st.st_gid);
+    g_array_append_val(plan->devices, device);
+    return true;
+}
+
+/* The i-th card of the lease: a name for the engine's request, or nodes. */
+static bool add_gpu(struct container_plan *plan, const struct execution *ex, size_t i, GStrvBuilder *uuids,
+                    GError **error) {
+    const char *uuid = ex->file.lease.gpus[i].uuid;
+    g_auto(GStrv) nodes = container_nodes_of(ex, i);
+
+    if (!nodes) {
+        g_strv_builder_add(uuids, uuid);
+        return true;
+    }
+    if (!nodes[0])
+        return kr_fail(error, REFUSED, "the device nodes of GPU %s of node %s are not known", uuid,
+                       ex->executor->config.node);
+    for (char **path = nodes; *path; path++)
+        if (!add_device(plan, ex, *path, error))
+            return false;
+    return true;
+}
+
+static bool make_gpus(struct container_plan *plan, const struct execution *ex, GError **error) {
+    g_autoptr(GStrvBuilder) uuids = g_strv_builder_new();
+
+    for (size_t i = 0; i < ex->file.lease.n_gpus; i++)
+        if (ex->file.spec->vm) /* whole cards, whoever made them: make_machine says where they are */
+            g_strv_builder_add(uuids, ex->file.lease.gpus[i].uuid);
+        else if (!add_gpu(plan, ex, i, uuids, error))
+            return false;
+    plan->config.gpu_uuids = keep_strv(plan, uuids);
+    plan->config.devices = (const struct engine_device *)(void *)plan->devices->data;
+    plan->config.n_devices = plan->devices->len;
+    plan->config.groups = (const gid_t *)(void *)plan->groups->data;
+    plan->config.n_groups = plan->groups->len;
+    plan->config.env = make_env(plan, ex, plan->config.gpu_uuids[0] != NULL);
+    return true;
 }
 
 /* ---- mounts ---- */
@@ -196,6 +259,8 @@ bool container_plan_make(const struct execution *ex, struct container_plan *ret_
     struct container_plan plan = {
         .strings = g_ptr_array_new_with_free_func(g_free),
         .mounts = g_array_new(FALSE, FALSE, sizeof(struct engine_mount)),
+        .devices = g_array_new(FALSE, FALSE, sizeof(struct engine_device)),
+        .groups = g_array_new(FALSE, FALSE, sizeof(gid_t)),
         .config = {.argv = ex->file.spec->argv,
                    .network = x->config.network,
                    .working_dir = x->config.working_dir,
@@ -209,10 +274,8 @@ bool container_plan_make(const struct execution *ex, struct container_plan *ret_
 
     plan.config.name = keep(&plan, execution_name(ex));
     plan.config.labels = make_labels(&plan, ex);
-    plan.config.env = make_env(&plan, ex);
-    plan.config.gpu_uuids = make_uuids(&plan, lease);
-    if (choose_image(&plan, ex, error) && bind_numa(&plan, ex, error) && make_mounts(&plan, ex, error) &&
-        make_machine(&plan, ex, error)) {
+    if (choose_image(&plan, ex, error) && make_gpus(&plan, ex, error) && bind_numa(&plan, ex, error) &&
+        make_mounts(&plan, ex, error) && make_machine(&plan, ex, error)) {
         *ret_plan = plan;
         return true;
     }
@@ -223,4 +286,6 @@ bool container_plan_make(const struct execution *ex, struct container_plan *ret_
 void container_plan_clear(struct container_plan *plan) {
     g_clear_pointer(&plan->strings, g_ptr_array_unref);
     g_clear_pointer(&plan->mounts, g_array_unref);
+    g_clear_pointer(&plan->devices, g_array_unref);
+    g_clear_pointer(&plan->groups, g_array_unref);
 }

@@ -25,6 +25,7 @@ static void own_config(struct executor *x, const struct executor_config *config)
     x->config.machine_grace_ms = config->machine_grace_ms ? config->machine_grace_ms : 60000;
     x->config.retry_ms = config->retry_ms ? config->retry_ms : 1000;
     x->cluster_id = g_strdup(config->cluster_id);
+    x->dev_root = g_strdup(config->dev_root ? config->dev_root : "/");
     x->allowed_mounts = g_strdupv((char **)config->allowed_mounts);
     if (!x->allowed_mounts)
         x->allowed_mounts = g_new0(char *, 1);
@@ -82,6 +83,7 @@ void executor_free(struct executor *x) {
     g_free((char *)x->config.default_image);
     g_free((char *)x->config.network);
     g_free((char *)x->config.working_dir);
+    g_free(x->dev_root);
     g_free(x->cluster_id);
     g_strfreev(x->allowed_mounts);
     for (size_t i = 0; i < G_N_ELEMENTS(x->recoveries); i++)

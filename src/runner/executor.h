@@ -24,6 +24,7 @@ struct node_facts;
 /* The settings that matter here; strings and lists are copied. */
 struct executor_config {
     const char *node;
+    const char *dev_root;      /* the folder that holds this machine's dev/; NULL: / */
     const char *boot_id;       /* of this boot; NULL or "": not known, leases of any boot are taken */
     int64_t boot_ms;           /* wall clock when it began, 0: not known */
     const char *cluster_id;    /* "" before the node has ever joined */
@@ -50,6 +51,11 @@ struct executor_gpus {
     bool (*minors_visible)(pid_t pid, GArray **ret_minors, GError **error);
     /* where the card sits; borrowed until the loop goes on. NULL: not known. The member may be NULL: no machines */
     const char *(*pci_of)(void *user, const char *uuid);
+    /* The device nodes that a container needs for a card (caller g_strfreev). NULL: the engine is asked for this card, it is
+     * NVIDIA's; empty: it is not, and its nodes are not known. May be NULL: all cards are NVIDIA's. */
+    char **(*nodes_of)(void *user, const char *uuid);
+    /* The render nodes that a process sees, but those of NVIDIA's cards: of dev_t, ascending. Set when nodes_of is. */
+    bool (*renders_visible)(void *user, pid_t pid, GArray **ret_renders, GError **error);
     void *user;
 };
 

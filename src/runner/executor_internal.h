@@ -90,6 +90,7 @@ struct executor {
     struct executor_config config; /* strings owned */
     char **allowed_mounts;
     char *cluster_id;
+    char *dev_root;
     struct engine *engine;
     struct engine *machines; /* runs what has a vm part; NULL: nothing does */
     struct executor_gpus gpus;
@@ -151,11 +152,13 @@ void execution_vanished(struct execution *ex);
 struct container_plan {
     struct engine_config config;
     GPtrArray *strings; /* everything config points to that was made for it */
-    GArray *mounts;
+    GArray *mounts, *devices, *groups;
 };
 /* false with KR_ERROR_REFUSED: the node does not allow it. */
 bool container_plan_make(const struct execution *ex, struct container_plan *ret_plan, GError **error);
 void container_plan_clear(struct container_plan *plan);
+/* The leased card's device nodes, NULL for NVIDIA's. Caller g_strfreev. */
+char **container_nodes_of(const struct execution *ex, size_t i);
 /* "INDEX=UUID,…" and back, for ENGINE_LABEL_GPUS. */
 char *container_gpus_to_label(const struct lease *lease);
 bool container_gpus_from_label(const char *label, struct lease *lease);

@@ -67,6 +67,28 @@ static bool find_socket(void *user, uint32_t task_id, const char *to, struct tun
 
 static void on_cards_recovered(void *user) { executor_reconcile(((struct runner *)user)->executor); }
 
+/* Cards that were never seen by this process are told apart by their names: an empty list for those that NVIDIA's hook
+ * knows nothing of. */
+static char **gpus_nodes_of(void *user, const char *uuid) {
+    const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(((struct runner *)user)->monitor);
+    bool is_other = g_str_has_prefix(uuid, "AMD-") || g_str_has_prefix(uuid, "PCI-");
+    g_autoptr(GStrvBuilder) paths = g_strv_builder_new();
+
+    if (!is_other)
+        return NULL;
+    for (guint i = 0; snapshot->gpus && i < snapshot->gpus->len; i++) {
+        const struct gpu *gpu = snapshot->gpus->pdata[i];
+
+        for (size_t n = 0; strcmp(gpu->uuid, uuid) == 0 && n < gpu->n_device_nodes; n++)
+            g_strv_builder_add(paths, gpu->device_nodes[n]);
+    }
+    return g_strv_builder_end(paths);
+}
+
+static bool gpus_renders_visible(void *user, pid_t pid, GArray **ret_renders, GError **error) {
+    return gpu_renders_visible_to(config_str(((struct runner *)user)->config, "sysfs_root"), pid, ret_renders, error);
+}
+
 /* ---- the link ---- */
 
 static void on_heartbeat(uv_timer_t *timer) { runner_beat(timer->data); }
@@ -186,9 +208,12 @@ static bool open_executor(struct runner *runner, GError **error) {
                                  .minor_of = gpus_minor_of,
                                  .minors_visible = gpu_minors_visible_to,
                                  .pci_of = gpus_pci_of,
+                                 .nodes_of = gpus_nodes_of,
+                                 .renders_visible = gpus_renders_visible,
                                  .user = runner};
     struct executor_config settings = {
         .node = runner->node,
+        .dev_root = config_str(config, "sysfs_root"),
         .boot_id = node_facts_boot_id(runner->facts),
         .boot_ms = clock_wall_ms() - clock_mono_ms(),
         .cluster_id = link_cluster_id(runner->link),

@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,6 +27,7 @@ struct card {
     char uuid[16];
     char *busy; /* why it is not free, or NULL */
     bool leased, minor_unknown;
+    const char *nodes; /* "/dev/dri/renderD128 /dev/kfd"; NULL: NVIDIA's */
 };
 
 struct fixture {
@@ -46,7 +49,8 @@ struct fixture {
 
 /* The stand-in for /proc/PID/root/dev has no argument of ours. */
 static struct fixture *fixture_of_minors;
-static const char *minors_override; /* "0,2", or NULL: those the last container asked for */
+static const char *minors_override;  /* "0,2", or NULL: those the last container asked for */
+static const char *renders_override; /* "128", the same */
 
 /* ---- cards ---- */
 
@@ -134,6 +138,31 @@ static inline bool stub_minors_visible(pid_t pid, GArray **ret_minors, GError **
     return true;
 }
 
+static inline char **stub_nodes_of(void *user, const char *uuid) {
+    struct card *card = card_of(user, uuid);
+
+    if (!card || !card->nodes)
+        return NULL;
+    return card->nodes[0] ? g_strsplit(card->nodes, " ", -1) : g_new0(char *, 1);
+}
+
+/* What the last container was given, or "128 129". */
+static inline bool stub_renders_visible(void *user, pid_t pid, GArray **ret_renders, GError **error) {
+    const char *at = strstr(sim_world_last_config(fixture_of_minors->world), "devices="), *end = strchr(at, ' ');
+    GArray *renders = g_array_new(FALSE, FALSE, sizeof(dev_t));
+
+    for (unsigned i = 128; i < 132; i++) {
+        g_autofree char *text = g_strdup_printf(renders_override ? "%u" : "renderD%u", i);
+        const char *found = strstr(renders_override ? renders_override : at, text);
+        dev_t node = makedev(226, i);
+
+        if (found && (renders_override || found < end))
+            g_array_append_val(renders, node);
+    }
+    *ret_renders = renders;
+    return true;
+}
+
 /* ---- fixture ---- */
 
 static inline void on_report(void *user, const struct task_report *report) {
@@ -152,9 +181,12 @@ static inline void on_truth(void *user) { ((struct fixture *)user)->truths++; }
 static inline void begin(struct fixture *f) {
     static const struct executor_handlers handlers = {
         .on_report = on_report, .on_output = on_output, .on_truth = on_truth};
-    struct executor_gpus gpus = {
-        stub_check, stub_check_cancel, stub_set_leased, stub_minor_of, stub_minors_visible, NULL, f};
+    struct executor_gpus gpus = {stub_check,    stub_check_cancel,    stub_set_leased,
+                                 stub_minor_of, stub_minors_visible,  NULL,
+                                 stub_nodes_of, stub_renders_visible, f};
+    g_autofree char *dev_root = g_build_filename(f->folder, "root", NULL);
     struct executor_config config = {.node = "n1",
+                                     .dev_root = dev_root,
                                      .cluster_id = "c1",
                                      .default_image = "",
                                      .network = "none",
@@ -212,7 +244,7 @@ static inline void set_up(struct fixture *f, gconstpointer data) {
     g_autofree char *root = NULL;
 
     fixture_of_minors = f;
-    minors_override = NULL;
+    minors_override = renders_override = NULL;
     uv_loop_init(&f->loop);
     f->folder = g_dir_make_tmp("kr-executor-XXXXXX", NULL);
     make_numa(f);

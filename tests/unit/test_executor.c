@@ -2,6 +2,8 @@
 
 #include "executor_fixture.h"
 
+#include <errno.h>
+
 /* ---- the plain way ---- */
 
 static void test_success(struct fixture *f, gconstpointer data) {
@@ -155,6 +157,83 @@ static void test_wrong_gpus(struct fixture *f, gconstpointer data) {
                      "the container has not exactly the GPUs of its lease: found /dev/nvidia10, leased /dev/nvidia11");
     check_wrong_gpus(f, 4, "", "2",
                      "the container has not exactly the GPUs of its lease: found /dev/nvidia12, leased none");
+}
+
+/* Card I is AMD's with the render node I + 128; false (and the test skipped) where nodes cannot be made. */
+static bool make_amd(struct fixture *f, int i, const char *nodes, gid_t group) {
+    g_auto(GStrv) paths = g_strsplit(nodes, " ", -1);
+
+    for (char **path = paths; *path && (*path)[0]; path++) {
+        const char *number = strstr(*path, "renderD");
+        g_autofree char *node = g_build_filename(f->folder, "root", *path, NULL);
+        g_autofree char *folder = g_path_get_dirname(node);
+        dev_t device = number ? makedev(226, (unsigned)g_ascii_strtoull(number + 7, NULL, 10)) : makedev(234, 0);
+
+        g_mkdir_with_parents(folder, 0700);
+        if ((mknod(node, S_IFCHR | 0600, device) < 0 && errno != EEXIST) || chown(node, 0, group) < 0) {
+            g_test_skip("device nodes cannot be made here (needs root)");
+            return false;
+        }
+    }
+    f->cards[i].nodes = nodes;
+    return true;
+}
+
+static bool last_has(struct fixture *f, const char *text) {
+    return strstr(sim_world_last_config(f->world), text) != NULL;
+}
+
+/* Cards of vendors without a hook come as device nodes, and beside NVIDIA's as both. */
+static void test_device_nodes(struct fixture *f, gconstpointer data) {
+    if (!make_amd(f, 2, "/dev/dri/renderD130 /dev/kfd", 44) || !make_amd(f, 3, "/dev/dri/renderD131 /dev/kfd", 44))
+        return;
+    start(f, 1, "2", "sim");
+    wait_state(f, 1, TASK_COMPLETED, true);
+    ack(f, 1);
+    g_assert_true(last_has(f, "gpus= devices=/dev/dri/renderD130,/dev/kfd groups=44 "));
+    g_assert_true(last_has(f, "NVIDIA_VISIBLE_DEVICES=void"));
+    start(f, 2, "23", "sim");
+    wait_state(f, 2, TASK_COMPLETED, true);
+    ack(f, 2);
+    g_assert_true(last_has(f, "gpus= devices=/dev/dri/renderD130,/dev/kfd,/dev/dri/renderD131 groups=44 "));
+    start(f, 3, "013", "sim");
+    wait_state(f, 3, TASK_COMPLETED, true);
+    g_assert_true(last_has(f, "gpus=GPU-0,GPU-1 devices=/dev/dri/renderD131,/dev/kfd groups=44 "));
+    g_assert_false(last_has(f, "NVIDIA_VISIBLE_DEVICES"));
+}
+
+static void test_wrong_nodes(struct fixture *f, gconstpointer data) {
+    if (!make_amd(f, 2, "/dev/dri/renderD130", 0) || !make_amd(f, 3, "/dev/dri/renderD131", 0))
+        return;
+    renders_override = "130 131";
+    check_wrong_gpus(f, 1, "2", NULL,
+                     "the container has not exactly the GPUs of its lease: found /dev/dri/renderD130 "
+                     "/dev/dri/renderD131, leased /dev/dri/renderD130");
+    renders_override = "";
+    check_wrong_gpus(f, 2, "03", NULL,
+                     "the container has not exactly the GPUs of its lease: found /dev/nvidia10, leased /dev/nvidia10 "
+                     "/dev/dri/renderD131");
+    renders_override = "131";
+    check_wrong_gpus(f, 3, "0", NULL,
+                     "the container has not exactly the GPUs of its lease: found /dev/nvidia10 /dev/dri/renderD131, "
+                     "leased /dev/nvidia10");
+    check_wrong_gpus(f, 4, "", NULL,
+                     "the container has not exactly the GPUs of its lease: found /dev/dri/renderD131, leased none");
+}
+
+/* What is not there is not made up: nothing is started. */
+static void test_missing_nodes(struct fixture *f, gconstpointer data) {
+    f->cards[2].nodes = "/dev/dri/renderD130";
+    start(f, 1, "2", "sim");
+    g_assert_cmpstr(wait_state(f, 1, TASK_FAILED, true)->reason, ==,
+                    "/dev/dri/renderD130 on node n1 is no device node that a container could be given");
+    ack(f, 1);
+    f->cards[2].nodes = "";
+    start(f, 2, "2", "sim");
+    g_assert_cmpstr(wait_state(f, 2, TASK_FAILED, true)->reason, ==,
+                    "the device nodes of GPU GPU-2 of node n1 are not known");
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 2);
 }
 
 static void test_mounts(struct fixture *f, gconstpointer data) {
@@ -471,6 +550,9 @@ int main(int argc, char **argv) {
     ADD("L10-foreign-process", test_foreign);
     ADD("start-refused-by-the-engine", test_start_refused);
     ADD("L52-exactly-the-leased-gpus", test_wrong_gpus);
+    ADD("device-nodes", test_device_nodes);
+    ADD("L52-exactly-the-leased-nodes", test_wrong_nodes);
+    ADD("device-nodes-missing", test_missing_nodes);
     ADD("mounts", test_mounts);
     ADD("R1-second-lease", test_second_lease);
     ADD("L25-lower-epoch", test_lower_epoch);

@@ -16,6 +16,13 @@ static void add_card(struct fixture *f, const char *vendor, const char *pci, jso
                                                                           pci, "device", "0x740f", "sysfs", sysfs));
 }
 
+static void check_uuid(struct fixture *f, const char *uuid) {
+    int before = f->checks_done;
+
+    gpu_monitor_check(f->monitor, &uuid, 1, on_checked, f);
+    WAIT_FOR(f, f->checks_done > before);
+}
+
 static void restart_with(struct fixture *f) {
     stop_monitor(f);
     unlink(f->index_path);
@@ -32,8 +39,10 @@ static void test_amd(struct fixture *f, const void *data) {
     amd = gpu(f, 0); /* in PCI order, whoever made it */
     g_assert_cmpstr(amd->uuid, ==, "AMD-9f8e7d6c5b4a3928");
     g_assert_cmpstr(amd->name, ==, "AMD Instinct MI210");
-    g_assert_cmpint(amd->condition, ==, GPU_CONDITION_UNKNOWN); /* nobody may have it yet */
-    g_assert_true(says(amd->reason, "cannot be granted yet"));
+    g_assert_cmpint(amd->condition, ==, GPU_CONDITION_OK);
+    g_assert_cmpuint(amd->n_device_nodes, ==, 2); /* no /dev/kfd here */
+    g_assert_cmpstr(amd->device_nodes[0], ==, "/dev/dri/renderD128");
+    g_assert_cmpstr(amd->device_nodes[1], ==, "/dev/dri/card1");
     g_assert_cmpint(gpu_figure(amd, GPU_MEM_TOTAL), ==, 68702699520LL);
     g_assert_cmpint(gpu_figure(amd, GPU_MEM_USED), ==, 10485760);
     g_assert_cmpint(gpu_figure(amd, GPU_UTIL), ==, 17);
@@ -42,13 +51,17 @@ static void test_amd(struct fixture *f, const void *data) {
     g_assert_cmpint(gpu_figure(amd, GPU_POWER_LIMIT), ==, 300000);
     g_assert_cmpint(gpu_figure(amd, GPU_CLOCK_SM), ==, 800);
     g_assert_false(gpu_has(amd, GPU_CLOCK_MEM) || gpu_has(amd, GPU_ECC_CORRECTED) || gpu_has(amd, GPU_MINOR));
-    for (guint i = 1; i < 5; i++)
+    for (guint i = 1; i < 5; i++) {
         g_assert_cmpint(gpu(f, i)->condition, ==, GPU_CONDITION_OK);
+        g_assert_cmpuint(gpu(f, i)->n_device_nodes, ==, 0);
+    }
     g_assert_true(says(snapshot(f)->text, "AMD by sysfs; driver 550.54.15"));
     ask_users(f, amd->uuid);
     g_assert_cmpuint(json_array_size(f->answer), ==, 0);
     check(f, 0, 1); /* NVIDIA's cards are checked as ever */
     g_assert_true(f->is_free[0]);
+    check_uuid(f, "AMD-9f8e7d6c5b4a3928");
+    g_assert_true(f->is_free[0] && f->proof[0].facts == PROOF_CARD);
 }
 
 /* A processor's graphics, and a card without an id of its own. */
@@ -78,7 +91,7 @@ static void test_intel(struct fixture *f, const void *data) {
     restart_with(f);
     WAIT_FOR(f, count(f) == 6 && snapshot(f)->taken_ms > 0);
     g_assert_true(says(gpu(f, 0)->reason, "without memory of its own"));
-    g_assert_true(says(gpu(f, 1)->reason, "cannot be granted yet"));
+    g_assert_true(says(gpu(f, 1)->reason, "its driver xe offers no render node"));
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_MEM_TOTAL), ==, 16LL << 30);
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_POWER_LIMIT), ==, 150000);
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_CLOCK_SM), ==, 2400);
