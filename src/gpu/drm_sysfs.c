@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "gpu/gpu_backend.h"
+#include "gpu/kfd.h"
 
 enum { FILE_MAX_BYTES = 4096, MAX_NAMES = 3, NAMES_OF_DISCRETE = 3 };
 
@@ -267,8 +268,13 @@ static void drm_sample(struct gpu_backend *self, const struct gpu_pci_card *pci,
         sample_energy(vendor, card, gpu);
 }
 
-/* The kernel's own lists are the open nodes, which are looked for anyway. */
+/* Open nodes are looked for anyway; beside them only AMD's compute driver has a list of its own. */
 static bool drm_processes(struct gpu_backend *self, const struct gpu_pci_card *pci, GArray *users, char **ret_why) {
+    g_autofree char *render = find_folder(card_of(self, pci->address)->folder, "drm", "renderD");
+    const char *number = render ? strrchr(render, 'D') + 1 : NULL;
+
+    if (number && self->vendor->control)
+        kfd_list_users(self->root, (unsigned)g_ascii_strtoull(number, NULL, 10), users);
     return true;
 }
 

@@ -97,6 +97,33 @@ static void test_create_cdi(void) {
     json_decref(body);
 }
 
+/* Cards of vendors without a hook: their nodes and no request; with cards of NVIDIA's beside them, both. */
+static void test_create_devices(void) {
+    static const struct engine_device devices[] = {{"/dev/dri/renderD128", "/dev/dri/renderD128"},
+                                                   {"/root/dev/kfd", "/dev/kfd"}};
+    static const gid_t groups[] = {44, 109};
+    struct engine_config config = config_plain();
+    json_t *body;
+
+    config.devices = devices;
+    config.n_devices = 2;
+    config.groups = groups;
+    config.n_groups = 2;
+    body = body_of(&config);
+    assert_json(json_object_get(body, "HostConfig"),
+                "{\"Init\":true,\"LogConfig\":{\"Type\":\"local\",\"Config\":{}},\"Mounts\":[],\"Runtime\":"
+                "\"runc\",\"Devices\":[{\"PathOnHost\":\"/dev/dri/renderD128\",\"PathInContainer\":"
+                "\"/dev/dri/renderD128\",\"CgroupPermissions\":\"rwm\"},{\"PathOnHost\":\"/root/dev/kfd\","
+                "\"PathInContainer\":\"/dev/kfd\",\"CgroupPermissions\":\"rwm\"}],\"GroupAdd\":[\"44\",\"109\"]}");
+    json_decref(body);
+    config.gpu_uuids = STRV(uuids_two);
+    config.injection = ENGINE_INJECTION_NVIDIA;
+    body = body_of(&config);
+    g_assert_cmpuint(json_array_size(json_object_get(json_object_get(body, "HostConfig"), "DeviceRequests")), ==, 1);
+    g_assert_cmpuint(json_array_size(json_object_get(json_object_get(body, "HostConfig"), "Devices")), ==, 2);
+    json_decref(body);
+}
+
 /* L54: never a count, of which the engine would hand out the first N to everybody. An empty list is no request. */
 static void test_never_a_count(void) {
     struct engine_config config = config_plain();
@@ -266,6 +293,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/engine/docker-json/create-plain", test_create_plain);
     g_test_add_func("/engine/docker-json/create-full", test_create_full);
     g_test_add_func("/engine/docker-json/create-cdi", test_create_cdi);
+    g_test_add_func("/engine/docker-json/create-devices", test_create_devices);
     g_test_add_func("/engine/docker-json/L54-never-a-count", test_never_a_count);
     g_test_add_func("/engine/docker-json/inspect", test_inspect);
     g_test_add_func("/engine/docker-json/inspect-failed-start", test_inspect_failed_start);

@@ -196,6 +196,38 @@ static void test_minors(struct fixture *f, const void *data) {
     g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
+/* Render nodes: by number, without those of NVIDIA's cards, which CDI brings along. */
+static void test_renders(struct fixture *f, const void *data) {
+    const char *rm[] = {"rm", "-rf", f->dir, NULL};
+    g_autofree char *dri = g_build_filename(f->dir, "dev/dri", NULL);
+    g_autofree char *nvidia = g_build_filename(f->dir, "sys/dev/char/226:130/device", NULL);
+    g_autofree char *vendor = g_build_filename(nvidia, "vendor", NULL);
+    g_autoptr(GArray) renders = NULL, none = NULL;
+    static const unsigned minors[] = {131, 0, 128, 130};
+    pid_t pid;
+
+    if (!f->can_mknod) {
+        g_test_skip("device nodes cannot be made here (needs root)");
+        return;
+    }
+    pid = start_rooted(f->dir);
+    g_assert_true(gpu_renders_visible_to(f->dir, pid, &none, NULL)); /* no /dev/dri at all */
+    g_assert_cmpuint(none->len, ==, 0);
+    g_assert_cmpint(g_mkdir_with_parents(dri, 0755), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(minors); i++) {
+        g_autofree char *node = g_strdup_printf("%s/any-%zu", dri, i);
+        g_assert_cmpint(mknod(node, S_IFCHR | 0600, makedev(226, minors[i])), ==, 0);
+    }
+    g_assert_cmpint(g_mkdir_with_parents(nvidia, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(vendor, "0x10de\n", -1, NULL));
+    g_assert_true(gpu_renders_visible_to(f->dir, pid, &renders, NULL));
+    end(pid);
+    g_assert_cmpuint(renders->len, ==, 2);
+    g_assert_true(g_array_index(renders, dev_t, 0) == makedev(226, 128));
+    g_assert_true(g_array_index(renders, dev_t, 1) == makedev(226, 131));
+    g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
 static void test_minors_of_gone(void) {
     GArray *untouched = NULL;
     g_autoptr(GError) error = NULL;
@@ -216,6 +248,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/gpu/procs/gone-process-is-described", test_gone_process);
     g_test_add_func("/gpu/procs/odd-names-do-no-harm", test_odd_name);
     g_test_add("/gpu/procs/L52-minors-visible-to-a-container", struct fixture, NULL, setup, test_minors, teardown);
+    g_test_add("/gpu/procs/L52-render-nodes-visible-to-a-container", struct fixture, NULL, setup, test_renders,
+               teardown);
     g_test_add_func("/gpu/procs/L52-gone-process-is-not-found", test_minors_of_gone);
     return g_test_run();
 }

@@ -64,6 +64,60 @@ static void test_amd(struct fixture *f, const void *data) {
     g_assert_true(f->is_free[0] && f->proof[0].facts == PROOF_CARD);
 }
 
+static void put(struct fixture *f, const char *file, const char *text) {
+    g_autofree char *path = g_build_filename(f->root, file, NULL);
+    g_autofree char *folder = g_path_get_dirname(path);
+
+    g_assert_cmpint(g_mkdir_with_parents(folder, 0755), ==, 0);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+#define KFD "sys/class/kfd/kfd/"
+
+/* R2, R3: whom AMD's compute driver names is on the card, and memory above what it has at rest is a use too. */
+static void test_amd_evidence(struct fixture *f, const void *data) {
+    const char *uuid = "AMD-9f8e7d6c5b4a3928";
+    g_autofree char *mine = g_strdup_printf(KFD "proc/%d/vram_4660", (int)getpid());
+
+    put(f, "dev/kfd", "");
+    put(f, KFD "topology/nodes/0/gpu_id", "0\n");
+    put(f, KFD "topology/nodes/0/properties", "cpu_cores_count 8\ndrm_render_minor 0\n");
+    put(f, KFD "topology/nodes/1/gpu_id", "4660\n");
+    put(f, KFD "topology/nodes/1/properties", "simd_count 416\ndrm_render_minor 128\nnum_xcc 1\n");
+    put(f, mine, "0\n"); /* it may use the card and does not */
+    add_card(f, "amd", "0000:05:00.0", sysfs_of_amd("9f8e7d6c5b4a3928"));
+    restart_with(f);
+    WAIT_FOR(f, count(f) == 5 && gpu(f, 0)->condition == GPU_CONDITION_OK && gpu(f, 0)->proof.facts == PROOF_CARD);
+    g_assert_cmpuint(gpu(f, 0)->n_device_nodes, ==, 3);
+    g_assert_cmpstr(gpu(f, 0)->device_nodes[2], ==, "/dev/kfd");
+    check_uuid(f, uuid);
+    g_assert_true(f->is_free[0]);
+    put(f, mine, "4096\n");
+    check_uuid(f, uuid);
+    g_assert_false(f->is_free[0]);
+    g_assert_true(says(f->why[0], "uses it"));
+    ask_users(f, uuid);
+    g_assert_cmpint(answer_number(f, 0, "pid"), ==, getpid());
+    g_assert_cmpint(answer_number(f, 0, "memory_bytes"), ==, 4096);
+    put(f, mine, "0\n");
+    json_object_set_new(json_object_get(card(f, 4), "sysfs"), "mem_info_vram_used", json_string("9000000000"));
+    apply(f);
+    check_uuid(f, uuid);
+    g_assert_false(f->is_free[0]);
+    g_assert_true(says(f->why[0], "above its idle memory"));
+    WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_FOREIGN);
+}
+
+/* Another driver than the kernel's own for these cards says nothing that we could judge by. */
+static void test_other_driver(struct fixture *f, const void *data) {
+    add_card(f, "amd", "0000:05:00.0", sysfs_of_amd("9f8e7d6c5b4a3928"));
+    json_object_set_new(card(f, 4), "driver", json_string("radeon"));
+    restart_with(f);
+    WAIT_FOR(f, count(f) == 5 && snapshot(f)->taken_ms > 0);
+    g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_UNKNOWN);
+    g_assert_true(says(gpu(f, 0)->reason, "bound to the driver radeon, not to amdgpu"));
+}
+
 /* A processor's graphics, and a card without an id of its own. */
 static void test_amd_odd(struct fixture *f, const void *data) {
     json_t *apu = sysfs_of_amd("1"), *nameless = sysfs_of_amd("not hex");
@@ -76,6 +130,7 @@ static void test_amd_odd(struct fixture *f, const void *data) {
     restart_with(f);
     WAIT_FOR(f, count(f) == 6 && snapshot(f)->taken_ms > 0);
     g_assert_true(says(gpu(f, 0)->reason, "without memory of its own: not handed out"));
+    g_assert_cmpint(gpu(f, 0)->condition, ==, GPU_CONDITION_UNKNOWN);
     g_assert_cmpstr(gpu(f, 1)->uuid, ==, "PCI-1002-740f-0000:06:00.0");
     g_assert_cmpstr(gpu(f, 1)->name, ==, "AMD GPU 740f");
     g_assert_false(gpu_has(gpu(f, 1), GPU_UTIL));
@@ -85,13 +140,21 @@ static void test_intel(struct fixture *f, const void *data) {
     json_t *arc = json_pack("{s:s,s:s,s:s,s:s}", "tile0/physical_vram_size_bytes", "0x400000000",
                             "hwmon/hwmon2/energy1_input", "1000000", "hwmon/hwmon2/power1_max", "150000000",
                             "tile0/gt0/freq0/act_freq", "2400");
+    json_t *granted = json_pack("{s:s,s:s}", "drm/card0/lmem_total_bytes", "17179869184", "drm/renderD129/dev",
+                                "226:129");
 
     add_card(f, "intel", "0000:00:02.0", json_object());
     add_card(f, "intel", "0000:03:00.0", arc);
+    add_card(f, "intel", "0000:04:00.0", granted);
     restart_with(f);
-    WAIT_FOR(f, count(f) == 6 && snapshot(f)->taken_ms > 0);
+    WAIT_FOR(f, count(f) == 7 && snapshot(f)->taken_ms > 0);
     g_assert_true(says(gpu(f, 0)->reason, "without memory of its own"));
     g_assert_true(says(gpu(f, 1)->reason, "its driver xe offers no render node"));
+    g_assert_cmpint(gpu(f, 2)->condition, ==, GPU_CONDITION_OK);
+    g_assert_cmpstr(gpu(f, 2)->device_nodes[0], ==, "/dev/dri/renderD129");
+    g_assert_cmpstr(gpu(f, 2)->device_nodes[1], ==, "/dev/dri/card0");
+    check_uuid(f, gpu(f, 2)->uuid);
+    g_assert_true(f->is_free[0]); /* sysfs tells no used memory: by its processes alone */
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_MEM_TOTAL), ==, 16LL << 30);
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_POWER_LIMIT), ==, 150000);
     g_assert_cmpint(gpu_figure(gpu(f, 1), GPU_CLOCK_SM), ==, 2400);
@@ -143,6 +206,8 @@ int main(int argc, char **argv) {
         const char *path;
         void (*run)(struct fixture *f, const void *data);
     } tests[] = {{"/gpu/vendors/amd-beside-nvidia", test_amd},
+                 {"/gpu/vendors/R2-amd-evidence", test_amd_evidence},
+                 {"/gpu/vendors/other-driver", test_other_driver},
                  {"/gpu/vendors/amd-odd-ones", test_amd_odd},
                  {"/gpu/vendors/intel", test_intel},
                  {"/gpu/vendors/L57-amd-without-nvml", test_amd_without_nvml},
