@@ -249,10 +249,16 @@ def test_the_host_and_the_runner_die_while_a_task_ends():
 
 # ---- the table ----
 
-def test_every_crash_point_of_the_source_was_driven():
-    points = set()
-    for path in Path(ROOT / "src").rglob("*.c"):
-        points |= set(re.findall(r'fault_point\("([^"]+)"\)', path.read_text()))
+def points_of(*rooms):
+    return {point for room in rooms for path in Path(ROOT / "src" / room).rglob("*.c")
+            for point in re.findall(r'fault_point\("([^"]+)"\)', path.read_text())}
+
+
+def test_every_crash_point_of_a_containers_task_was_driven():
+    """Those of switching cards are driven by tests/unit/test_vfio_crash.c; those of machines (`vm-…`) are not of this matrix."""
+    points = points_of(*(room.name for room in (ROOT / "src").iterdir() if room.is_dir() and room.name not in ("vfio", "vm")))
+    switching = (ROOT / "tests/unit/test_vfio_crash.c").read_text()
+    assert all('"%s"' % point in switching for point in points_of("vfio")), points_of("vfio")
     assert points == set(RUNNER_POINTS + HOST_POINTS), points ^ set(RUNNER_POINTS + HOST_POINTS)
     if os.environ.get("TEST_NAMES"):
         skip("only some rows were driven")
