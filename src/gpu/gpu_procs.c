@@ -249,9 +249,8 @@ static bool open_below(pid_t pid, const char *const *folders, DIR **ret_dir, GEr
         close(at);
         at = fd;
     }
-    *ret_dir = fdopendir(at);
-    at = *ret_dir ? -1 : at;
-    return true;
+    *ret_dir = fdopendir(g_steal_fd(&at));
+    return *ret_dir || fs_fail_errno(error, errno, "read dev below", path);
 }
 
 /* The device numbers in it that `is_wanted`, each once, ascending. Closes the folder; NULL is fine. */
@@ -278,7 +277,7 @@ static GArray *nodes_in(DIR *dir, bool (*is_wanted)(dev_t node)) {
 bool gpu_minors_visible_to(pid_t pid, GArray **ret_minors, GError **error) {
     static const char *const dev[] = {"dev", NULL};
     g_autoptr(GArray) nodes = NULL;
-    DIR *dir;
+    DIR *dir = NULL;
 
     if (!open_below(pid, dev, &dir, error))
         return false;
@@ -301,7 +300,7 @@ static bool is_of_nvidia(const char *root, dev_t node) {
 bool gpu_renders_visible_to(const char *root, pid_t pid, GArray **ret_renders, GError **error) {
     static const char *const dri[] = {"dev", "dri", NULL};
     GArray *renders;
-    DIR *dir;
+    DIR *dir = NULL;
 
     if (!open_below(pid, dri, &dir, error))
         return false;

@@ -37,6 +37,30 @@ static void test_unknown_is_absent(void) { /* R3: a figure that is not known is 
     gpu_free(back);
 }
 
+static void test_device_nodes(void) { /* a bounded list, and of devices only */
+    struct gpu *gpu = make_gpu(0), *back;
+    json_t *json = gpu_to_json(gpu);
+
+    g_assert_null(json_object_get(json, "device_nodes"));
+    json_object_set_new(json, "device_nodes", json_pack("[s,s]", "/dev/dri/renderD128", "/dev/kfd"));
+    back = gpu_from_json(json, NULL);
+    g_assert_cmpuint(back->n_device_nodes, ==, 2);
+    g_assert_cmpstr(back->device_nodes[1], ==, "/dev/kfd");
+    gpu_free(back);
+    json_object_set_new(json, "device_nodes", json_pack("[s]", "/etc/shadow"));
+    g_assert_null(gpu_from_json(json, NULL));
+    json_object_set_new(json, "device_nodes", json_pack("[s]", "/dev/../etc/shadow"));
+    g_assert_null(gpu_from_json(json, NULL));
+    json_object_set_new(json, "device_nodes",
+                        json_pack("[s,s,s,s,s]", "/dev/a", "/dev/b", "/dev/c", "/dev/d", "/dev/e"));
+    g_assert_null(gpu_from_json(json, NULL));
+    json_decref(json);
+    for (int i = 0; i < GPU_MAX_DEVICE_NODES; i++)
+        g_assert_true(gpu_add_device_node(gpu, "/dev/x"));
+    g_assert_false(gpu_add_device_node(gpu, "/dev/x"));
+    gpu_free(gpu);
+}
+
 static void test_node_roundtrip(void) {
     struct node_info *info = node_info_new("mynode");
     g_autofree char *one = NULL;
@@ -179,6 +203,7 @@ static void test_lease(void) {
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/model/gpu/R3-unknown-is-absent", test_unknown_is_absent);
+    g_test_add_func("/model/gpu/device-nodes", test_device_nodes);
     g_test_add_func("/model/node/roundtrip", test_node_roundtrip);
     g_test_add_func("/model/node/R4-L49-duplicates", test_node_duplicates);
     g_test_add_func("/model/task/spec-bad-L51-L53", test_spec_bad);
