@@ -67,7 +67,7 @@ def find_programs(options):
         programs.append(Program("fuzz", exe.name, argv + folders, options.fuzz_seconds + 120, plain=True))
     lint = ROOT / "tools" / "lint.sh"
     missing = None if lint.exists() else "tools/lint.sh is not there"
-    programs.append(Program("lint", "lint", [str(lint)], 420, plain=True, skip=missing))
+    programs.append(Program("lint", "lint", [str(lint)], 1800, plain=True, skip=missing))
     return programs
 
 
