@@ -189,13 +189,18 @@ static void node_start(struct load *load, int number) {
 
 int main(int argc, char **argv) {
     struct load load = {0};
+    guint64 n, seconds;
 
-    if (argc < 5 || !fs_read_file(argv[2], 512, &load.token, NULL, NULL))
+    if (argc < 5 || !g_ascii_string_to_unsigned(argv[3], 10, 1, 10000, &n, NULL) ||
+        !g_ascii_string_to_unsigned(argv[4], 10, 1, 3600, &seconds, NULL) ||
+        !fs_read_file(argv[2], 512, &load.token, NULL, NULL)) {
+        fprintf(stderr, "usage: bench_heartbeats PORT TOKEN_FILE NODES SECONDS [idle]\n");
         return 2;
+    }
     g_strstrip(load.token);
     load.base = g_strdup_printf("http://127.0.0.1:%s", argv[1]);
-    load.n = atoi(argv[3]);
-    load.seconds = atoi(argv[4]);
+    load.n = (int)n;
+    load.seconds = (int)seconds;
     load.is_idle = argc > 5;
     load.nodes = g_new0(struct node, load.n);
     uv_loop_init(&load.loop);
