@@ -1,0 +1,71 @@
+/* A task's output as it is written. A broken connection is taken up again where it was; the end is told by the host. */
+import { request, API, path, query } from '../api/client.ts';
+import { LogBuffer } from '../lib/log_buffer.ts';
+
+export type StreamName = 'stdout' | 'stderr';
+
+export interface LogState {
+  /** following: more may come; ended: that was all; broken: tried again in three seconds. */
+  phase: 'opening' | 'following' | 'ended' | 'broken';
+  problem?: string;
+}
+
+export function logPath(id: number, stream: StreamName, follow: boolean, offset = 0): string {
+  return path('tasks', id, 'logs') + query({ stream, follow: follow ? 1 : 0, offset: offset || undefined });
+}
+
+export function downloadUrl(id: number, stream: StreamName): string {
+  return API + logPath(id, stream, false);
+}
+
+/** Reads until it is told to stop. `onChange` is called at most once per frame. */
+export class LogFollower {
+  readonly buffer = new LogBuffer();
+  state: LogState = { phase: 'opening' };
+  private offset = 0;
+  private readonly abort = new AbortController();
+  private frame = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly id: number,
+    private readonly stream: StreamName,
+    private readonly onChange: () => void,
+  ) {
+    void this.run();
+  }
+
+  stop(): void {
+    this.abort.abort();
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.frame);
+  }
+
+  private changed(state?: LogState): void {
+    if (state) this.state = state;
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.onChange();
+    });
+  }
+
+  private async run(): Promise<void> {
+    try {
+      const response = await request(logPath(this.id, this.stream, true, this.offset), { signal: this.abort.signal });
+      this.changed({ phase: 'following' });
+      const reader = response.body!.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        this.offset += value.length;
+        this.buffer.push(value);
+        this.changed();
+      }
+      this.changed({ phase: 'ended' });
+    } catch (why) {
+      if (this.abort.signal.aborted) return;
+      this.changed({ phase: 'broken', problem: why instanceof Error ? why.message : String(why) });
+      this.timer = setTimeout(() => void this.run(), 3000);
+    }
+  }
+}

@@ -1,0 +1,38 @@
+/* What a view asks for beside the stream: asked when the view opens, when its path changes, and once more after the stream had to
+ * begin anew. Never by a timer. */
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { get } from '../api/client.ts';
+import { epoch } from '../live/store.ts';
+
+export interface Rest<T> {
+  data: T | undefined;
+  error: Error | undefined;
+  isLoading: boolean;
+  /** Asks again; what is shown stays until the answer is there. */
+  again: () => void;
+}
+
+/** path undefined: nothing is asked. */
+export function useRest<T>(path: string | undefined): Rest<T> {
+  const [state, setState] = useState<{ path: string | undefined; data?: T; error?: Error }>({ path: undefined });
+  const [isLoading, setLoading] = useState(false);
+  const [turn, setTurn] = useState(0);
+  const seen = useRef(0);
+  const since = epoch.value;
+  useEffect(() => {
+    if (path === undefined) return;
+    const abort = new AbortController();
+    const number = ++seen.current;
+    setLoading(true);
+    get<T>(path, abort.signal)
+      .then((data) => setState({ path, data }))
+      .catch((error: Error) => {
+        if (!abort.signal.aborted) setState((old) => ({ path, error, ...(old.path === path && old.data ? { data: old.data } : {}) }));
+      })
+      .finally(() => number === seen.current && setLoading(false));
+    return () => abort.abort();
+  }, [path, turn, since]);
+  const again = useCallback(() => setTurn((n) => n + 1), []);
+  const isOurs = state.path === path;
+  return { data: isOurs ? state.data : undefined, error: isOurs ? state.error : undefined, isLoading, again };
+}
