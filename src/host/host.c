@@ -15,6 +15,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/event_hub.h"
 #include "host/host_internal.h"
 #include "host/node_query.h"
 
@@ -36,7 +37,15 @@ static void op_send(void *env, const char *node, json_t *message) { host_send(en
 
 static void op_task_changed(void *env, const struct task *task, bool is_gone) { host_task_changed(env, task, is_gone); }
 
-static const struct controller_ops ops = {.record = op_record, .send = op_send, .task_changed = op_task_changed};
+static void op_node_changed(void *env, const char *node) { event_hub_node(((struct host *)env)->events, node); }
+
+static void op_vps_changed(void *env, uint32_t vps_id) { event_hub_vps(((struct host *)env)->events, vps_id); }
+
+static const struct controller_ops ops = {.record = op_record,
+                                          .send = op_send,
+                                          .task_changed = op_task_changed,
+                                          .node_changed = op_node_changed,
+                                          .vps_changed = op_vps_changed};
 
 static void on_recorded(void *user, struct record *record, const GError *error) {
     struct host *host = user;
@@ -181,6 +190,7 @@ static bool start(struct host *host, GError **error) {
     if (!fs_mkdir_p(state_dir, 0700, error) || !lock_state(host, state_dir, error) ||
         !prepare_join_token(host, state_dir, error) || !open_store(host, state_dir, error))
         return false;
+    host->events = event_hub_new(host);
     host->server = http_server_new(&host->loop, listen, host_routes, host, error);
     if (!host->server)
         return false;
@@ -209,6 +219,8 @@ static void stop(struct host *host) {
     tunnel_relays_cut(host, NULL);
     runner_links_close(host);
     http_server_free(host->server);
+    event_hub_free(host->events);
+    host->events = NULL;
     uv_run(&host->loop, UV_RUN_NOWAIT);
     uv_walk(&host->loop, close_handle, NULL);
     uv_run(&host->loop, UV_RUN_DEFAULT);

@@ -20,6 +20,7 @@ enum {
     IDLE_TIMEOUT_S = 120,
     MAX_DISCARDED_BYTES = 1 << 30, /* of a body over its limit that is read only to be able to answer */
     STREAM_BLOCK = 64 * 1024,
+    SOURCE_BLOCK = 4 * 1024, /* for HTTP/1.0 alone: chunks are made in the connection's own memory */
     SWEEP_MS = 2000,
 };
 
@@ -59,6 +60,7 @@ struct http_stream {
     GByteArray *queue;
     size_t taken; /* of queue */
     bool is_ended, is_complete;
+    size_t (*read)(void *user, char *buf, size_t max); /* NULL: from the queue */
     void (*on_drain)(void *user);
     void (*on_gone)(void *user);
     void *user;
@@ -128,42 +130,73 @@ static void stream_free(struct http_stream *stream) {
     g_free(stream);
 }
 
-static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
-    struct http_stream *stream = cls;
+static size_t read_queue(struct http_stream *stream, char *buf, size_t max) {
     size_t n = MIN(max, stream->queue->len - stream->taken);
 
+    memcpy(buf, stream->queue->data + stream->taken, n);
+    stream->taken += n;
+    if (n > 0 && stream->taken == stream->queue->len) {
+        g_byte_array_set_size(stream->queue, 0);
+        stream->taken = 0;
+        if (!stream->is_ended && stream->on_drain)
+            stream->on_drain(stream->user);
+    }
+    return n;
+}
+
+static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
+    struct http_stream *stream = cls;
+    size_t n;
+
     (void)pos;
+    if (!stream->read)
+        n = read_queue(stream, buf, max);
+    else
+        n = stream->is_ended || stream->x->server->is_stopping ? 0 : stream->read(stream->user, buf, max);
     if (n == 0) {
         if (stream->is_ended)
             return stream->is_complete ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
         suspend(stream->x);
         return 0;
     }
-    memcpy(buf, stream->queue->data + stream->taken, n);
-    stream->taken += n;
-    if (stream->taken == stream->queue->len) {
-        g_byte_array_set_size(stream->queue, 0);
-        stream->taken = 0;
-        if (!stream->is_ended && stream->on_drain)
-            stream->on_drain(stream->user);
-    }
     return (ssize_t)n;
+}
+
+static struct http_stream *stream_new(struct http_exchange *x, const char *content_type, size_t block) {
+    struct http_stream *stream = g_new0(struct http_stream, 1);
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, block, stream_read, stream,
+                                                                      NULL);
+
+    stream->x = x;
+    stream->queue = g_byte_array_new();
+    x->stream = stream;
+    MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx: pass it on as it comes */
+    set_response(x, 200, response, content_type);
+    return stream;
 }
 
 struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
                                       void (*on_gone)(void *user), void *user) {
-    struct http_stream *stream = g_new0(struct http_stream, 1);
+    struct http_stream *stream = stream_new(x, content_type, STREAM_BLOCK);
 
-    stream->x = x;
-    stream->queue = g_byte_array_new();
     stream->on_drain = on_drain;
     stream->on_gone = on_gone;
     stream->user = user;
-    x->stream = stream;
-    set_response(x, 200, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream_read, stream, NULL),
-                 content_type);
     return stream;
 }
+
+struct http_stream *http_reply_source(struct http_exchange *x, const char *content_type,
+                                      size_t (*read)(void *user, char *buf, size_t max), void (*on_gone)(void *user),
+                                      void *user) {
+    struct http_stream *stream = stream_new(x, content_type, SOURCE_BLOCK);
+
+    stream->read = read;
+    stream->on_gone = on_gone;
+    stream->user = user;
+    return stream;
+}
+
+void http_stream_wake(struct http_stream *stream) { resume(stream->x); }
 
 void http_stream_write(struct http_stream *stream, const void *bytes, size_t len) {
     g_byte_array_append(stream->queue, bytes, (guint)len);

@@ -65,6 +65,12 @@ void http_reply_error(struct http_exchange *x, const GError *error, json_t *deta
  * or the server ends; the stream is of no use afterwards (not called after http_stream_end). */
 struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
                                       void (*on_gone)(void *user), void *user);
+/* The same where the body is fetched: `read` gives up to `max` bytes, 0 when there are none now; http_stream_wake says that
+ * there are some again. Nothing is kept here, so a reader that is slow costs nothing. */
+struct http_stream *http_reply_source(struct http_exchange *x, const char *content_type,
+                                      size_t (*read)(void *user, char *buf, size_t max), void (*on_gone)(void *user),
+                                      void *user);
+void http_stream_wake(struct http_stream *stream);
 void http_stream_write(struct http_stream *stream, const void *bytes, size_t len);
 size_t http_stream_queued_bytes(const struct http_stream *stream);
 /* complete: the body is whole. Otherwise the connection is cut so that the client can tell. */
