@@ -18,6 +18,7 @@
 #include "host/event_hub.h"
 #include "host/host_internal.h"
 #include "host/node_query.h"
+#include "host/pages.h"
 
 enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
 
@@ -194,6 +195,7 @@ static bool start(struct host *host, GError **error) {
     host->server = http_server_new(&host->loop, listen, host_routes, host, error);
     if (!host->server)
         return false;
+    http_server_set_fallback(host->server, &pages_route);
     start_handles(host);
     log_info("host %s of cluster %s listens on %s (port %d)", KR_VERSION, host->cluster_id, listen,
              http_server_port(host->server));

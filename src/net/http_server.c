@@ -32,6 +32,7 @@ struct http_server {
     int open_handles;
     struct MHD_Daemon *daemon;
     const struct http_route *routes;
+    const struct http_route *fallback; /* NULL: none */
     void *app;
     int port;
     bool loopback_only;
@@ -46,6 +47,7 @@ struct http_exchange {
     struct MHD_Connection *connection;
     const struct http_route *route;
     char *params[HTTP_MAX_PATH_PARAMS];
+    char *path; /* with the fallback, else NULL */
     GByteArray *body;
     size_t discarded;
     bool is_dispatched;
@@ -89,14 +91,29 @@ static void resume(struct http_exchange *x) {
 
 /* ---- answers ---- */
 
+static void answer(struct http_exchange *x, unsigned status, struct MHD_Response *response) {
+    x->response = response;
+    x->status = status;
+    resume(x);
+}
+
 static void set_response(struct http_exchange *x, unsigned status, struct MHD_Response *response, const char *type) {
     if (type)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    x->response = response;
-    x->status = status;
-    resume(x);
+    answer(x, status, response);
+}
+
+void http_reply_static(struct http_exchange *x, int status, const struct http_header *headers, const void *bytes,
+                       size_t len) {
+    struct MHD_Response *response = MHD_create_response_from_buffer(len, (void *)(uintptr_t)bytes,
+                                                                    MHD_RESPMEM_PERSISTENT);
+
+    for (; headers->name || headers->value; headers++)
+        if (headers->name)
+            MHD_add_response_header(response, headers->name, headers->value);
+    answer(x, (unsigned)status, response);
 }
 
 void http_reply_bytes(struct http_exchange *x, int status, const char *content_type, const void *bytes, size_t len) {
@@ -221,6 +238,8 @@ static void stream_gone(struct http_stream *stream) {
 
 const char *http_path_param(const struct http_exchange *x, size_t i) { return x->params[i]; }
 
+const char *http_path(const struct http_exchange *x) { return x->path; }
+
 const char *http_query(const struct http_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, name);
 }
@@ -282,6 +301,11 @@ static bool find_route(struct http_exchange *x, const char *method, const char *
             return true;
         }
     }
+    if (!path_known && x->server->fallback && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)) {
+        x->route = x->server->fallback;
+        x->path = g_strdup(path);
+        return true;
+    }
     if (path_known)
         return kr_fail(error, METHOD_NOT_ALLOWED, "%s does not take %s", path, method);
     return kr_fail(error, NOT_FOUND, "there is nothing at %s: see /api/v1/openapi.json", path);
@@ -327,7 +351,7 @@ static bool check_request(struct http_exchange *x, const char *method, const cha
         return false;
     query.route = x->route;
     MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, check_query, &query);
-    if (query.unknown)
+    if (query.unknown && !x->path)
         return kr_fail(error, BAD_REQUEST, "there is no query parameter \"%s\" here", query.unknown);
     type = http_header(x, "Content-Type");
     if (x->route->request_schema && (!type || g_ascii_strncasecmp(type, "application/json", 16) != 0))
@@ -433,6 +457,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         MHD_destroy_response(x->response);
     for (size_t i = 0; i < HTTP_MAX_PATH_PARAMS; i++)
         g_free(x->params[i]);
+    g_free(x->path);
     g_byte_array_unref(x->body);
     g_free(x);
     *con_cls = NULL;
@@ -637,6 +662,10 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const s
     uv_poll_start(&server->poll, UV_READABLE, on_poll);
     uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     return server;
+}
+
+void http_server_set_fallback(struct http_server *server, const struct http_route *fallback) {
+    server->fallback = fallback;
 }
 
 int http_server_port(const struct http_server *server) { return server->port; }
