@@ -57,5 +57,6 @@ struct gpu *node_info_gpu_by_uuid(const struct node_info *info, const char *uuid
 struct numa_node *node_info_numa(const struct node_info *info, int id);
 
 json_t *node_info_to_json(const struct node_info *info);
+json_t *node_info_head_to_json(const struct node_info *info); /* the same without its cards */
 /* New node_info, or NULL with KR_ERROR_BAD_REQUEST. Refuses duplicate GPU indices, UUIDs or PCI addresses. */
 struct node_info *node_info_from_json(const json_t *json, GError **error);

@@ -223,6 +223,64 @@ static void test_dispatch(void) {
     bed_free(bed);
 }
 
+static void handle_page(struct http_exchange *x, void *app) {
+    static const struct http_header headers[] = {
+        {"Content-Type", "text/html"}, {NULL, "left out"}, {"ETag", "\"e\""}, {0}};
+
+    (void)app;
+    g_assert_true(g_str_has_prefix(http_path(x), "/page"));
+    http_reply_static(x, 200, headers, "<p>", 3);
+}
+
+static void test_fallback(void) {
+    static const struct http_route fallback = {.method = "GET", .handle = handle_page};
+    struct bed *bed = bed_new();
+
+    http_server_set_fallback(bed->server, &fallback);
+    expect(bed, "GET", "/page/a%20b?x=1", NULL, NULL, 200, "<p>"); /* its query is the page's business */
+    expect(bed, "POST", "/page", NULL, NULL, 404, "nothing at /page");
+    expect(bed, "GET", "/echo", NULL, NULL, 405, "does not take GET");
+    bed_free(bed);
+}
+
+/* ---- a source: bytes are fetched when the client takes them ---- */
+
+static size_t on_read(void *user, char *buf, size_t max) {
+    struct bed *bed = user;
+    size_t n = MIN(max, bed->written);
+
+    memset(buf, 'x', n);
+    bed->written -= n;
+    return n;
+}
+
+static void handle_source(struct http_exchange *x, void *app) {
+    struct bed *bed = app;
+
+    bed->stream = http_reply_source(x, "text/event-stream", on_read, on_gone, bed);
+}
+
+static void test_source(void) {
+    static const struct http_route fallback = {.method = "GET", .handle = handle_source};
+    struct bed *bed = bed_new();
+    struct http_call *running;
+
+    http_server_set_fallback(bed->server, &fallback);
+    bed->written = 300000;
+    running = start(bed, "GET", "/source", NULL, NULL, 0, true);
+    while (bed->received < 300000)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed->written = 5;
+    http_stream_wake(bed->stream);
+    while (bed->received < 300005)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    http_stream_wake(bed->stream); /* without anything to tell: nothing happens */
+    http_call_cancel(running);
+    while (!bed->is_gone)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed_free(bed);
+}
+
 static void test_body_limit(void) { /* 100 MB: answered, not stored */
     struct bed *bed = bed_new();
     g_autofree char *big = g_strnfill(100 * 1000 * 1000, 'x');
@@ -401,6 +459,8 @@ int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/http/dispatch", test_dispatch);
     g_test_add_func("/http/body-limit", test_body_limit);
+    g_test_add_func("/http/fallback", test_fallback);
+    g_test_add_func("/http/source", test_source);
     g_test_add_func("/http/deferred", test_deferred);
     g_test_add_func("/http/stop-answers", test_stop_answers);
     g_test_add_func("/http/stream", test_stream);
