@@ -1,6 +1,6 @@
 /* The view that the address names, within what stands around every view. */
 import { useEffect } from 'preact/hooks';
-import { pathname, route } from './router.ts';
+import { pathname, route, visits } from './router.ts';
 import { Notice, OrderDialog } from './ui/orders.tsx';
 import { Empty, useTitle } from './ui/parts.tsx';
 import { Banner, Header, HelpDialog } from './ui/shell.tsx';
@@ -55,13 +55,15 @@ function View() {
 }
 
 let isFirst = true;
+let seenVisits = 0;
 
 export function App() {
   const path = pathname.value;
   useEffect(() => {
     // A reader of the screen is told of the new view; the first one is where it begins anyway.
     if (!isFirst) document.getElementById('content')?.focus({ preventScroll: true });
-    if (!isFirst) scrollTo(0, 0);
+    if (visits !== seenVisits) scrollTo(0, 0);
+    seenVisits = visits;
     isFirst = false;
   }, [path]);
   return (

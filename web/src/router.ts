@@ -43,10 +43,16 @@ export const pathname = computed(() => url.value.split('?', 1)[0]!);
 export const route = computed(() => routeOf(pathname.value));
 export const queryText = computed(() => url.value.slice(pathname.value.length));
 
+/** Counts views that were gone to, not come back to: those begin at their top. */
+export let visits = 0;
+
 export function go(to: string, replace = false): void {
   if (to === location.pathname + location.search) return;
   if (replace) history.replaceState(null, '', to);
-  else history.pushState(null, '', to);
+  else {
+    history.pushState(null, '', to);
+    visits++;
+  }
   url.value = to;
 }
 

@@ -1,6 +1,9 @@
-/* Figures for people, with their units spelled. What is not known is a dash, never a zero. */
+/* Figures for people, with their units spelled. What is not known is a dash, never a zero. A number and its unit are never broken
+ * apart: between them stands a space that does not break. */
 
 export const UNKNOWN = '–';
+
+const NBSP = '\u00a0';
 
 const STEPS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
@@ -13,7 +16,7 @@ export function bytes(n: number | undefined): string {
     value /= 1024;
     step++;
   }
-  return `${step === 0 ? value : trimmed(value)} ${STEPS[step]}`;
+  return `${step === 0 ? value : trimmed(value)}${NBSP}${STEPS[step]}`;
 }
 
 function trimmed(value: number): string {
@@ -30,23 +33,23 @@ export function bytesOf(used: number | undefined, total: number | undefined): st
     unit *= 1024;
     step++;
   }
-  return `${trimmed(used / unit)} of ${trimmed(total / unit)} ${STEPS[step]}`;
+  return `${trimmed(used / unit)} of ${trimmed(total / unit)}${NBSP}${STEPS[step]}`;
 }
 
 export function percent(n: number | undefined): string {
-  return n === undefined ? UNKNOWN : `${n} %`;
+  return n === undefined ? UNKNOWN : `${n}${NBSP}%`;
 }
 
 export function celsius(n: number | undefined): string {
-  return n === undefined ? UNKNOWN : `${n} °C`;
+  return n === undefined ? UNKNOWN : `${n}${NBSP}°C`;
 }
 
 export function watts(milliwatts: number | undefined): string {
-  return milliwatts === undefined ? UNKNOWN : `${Math.round(milliwatts / 1000)} W`;
+  return milliwatts === undefined ? UNKNOWN : `${Math.round(milliwatts / 1000)}${NBSP}W`;
 }
 
 export function megahertz(n: number | undefined): string {
-  return n === undefined ? UNKNOWN : `${n} MHz`;
+  return n === undefined ? UNKNOWN : `${n}${NBSP}MHz`;
 }
 
 export function count(n: number | undefined): string {
@@ -62,7 +65,7 @@ export function share(part: number | undefined, whole: number | undefined): numb
 /** A length of time in its two largest units: "3 h 12 min" */
 export function span(ms: number): string {
   const s = Math.max(0, Math.floor(ms / 1000));
-  if (s < 60) return `${s} s`;
+  if (s < 60) return `${s}${NBSP}s`;
   if (s < 3600) return pair(s, 60, 'min', 1, 's', 600);
   if (s < 86400) return pair(s, 3600, 'h', 60, 'min', 86400);
   return pair(s, 86400, 'd', 3600, 'h', 864000);
@@ -70,8 +73,8 @@ export function span(ms: number): string {
 
 function pair(s: number, big: number, bigName: string, small: number, smallName: string, only: number): string {
   const rest = Math.floor((s % big) / small);
-  const head = `${Math.floor(s / big)} ${bigName}`;
-  return rest === 0 || s >= only ? head : `${head} ${rest} ${smallName}`;
+  const head = `${Math.floor(s / big)}${NBSP}${bigName}`;
+  return rest === 0 || s >= only ? head : `${head} ${rest}${NBSP}${smallName}`;
 }
 
 const SUFFIXES = 'KMGTP';

@@ -177,8 +177,10 @@ export function NodeView({ name }: { name: string }) {
       <div class="columns">
         <Machine node={node} detail={rest.data?.node} />
         <TopologyMatrix name={name} isOnline={node.online} />
-        <Health cards={row.cards} />
-        <Doctor key={name} name={name} />
+        <div>
+          <Health cards={row.cards} />
+          <Doctor key={name} name={name} />
+        </div>
       </div>
       <Tasks name={name} />
       <Charts name={name} />

@@ -93,7 +93,9 @@ export function SubmitView() {
         </FieldBox>
         <label class="check">
           <input type="checkbox" checked={form.inShell} onChange={(e) => change({ inShell: e.currentTarget.checked })} />
-          run in a shell (<code>sh -c</code>)
+          <span>
+            run in a shell (<code>sh -c</code>)
+          </span>
         </label>
       </section>
       <section class="card" aria-label="Where">

@@ -59,6 +59,11 @@ function Orders({ task }: { task: Task }) {
   };
   return (
     <div class="buttons">
+      {!task.vm && (
+        <a class="button" href={`/submit?like=${task.id}`}>
+          Submit again
+        </a>
+      )}
       {task.state === 'running' && (
         <button type="button" onClick={() => askPause(task)}>
           Pause
