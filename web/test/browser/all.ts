@@ -1,0 +1,9 @@
+import './setup.ts';
+import './views.test.ts';
+import './submit.test.ts';
+import './log.test.ts';
+import './live.test.ts';
+import './orders.test.ts';
+import './hostile.test.ts';
+import './access.test.ts';
+import './outage.test.ts';

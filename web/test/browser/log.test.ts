@@ -1,0 +1,48 @@
+/* Output is followed as it is written; a huge one costs the page little. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { cluster, pageTest } from './setup.ts';
+
+pageTest('a log is followed live, both streams, searched and downloaded', '/', async ({ page }) => {
+  const id = await cluster.submit('mynode', ['sh', '-c', 'for i in 1 2 3 4 5 6 7 8; do echo "step $i"; echo "oops $i" >&2; sleep 1; done; printf "no end of line"; sleep 2']);
+  await page.goto(`${cluster.url}/tasks/${id}`);
+  await page.getByText('step 1', { exact: true }).waitFor();
+  assert.equal(await page.getByText('step 8', { exact: true }).count(), 0, 'it is still being written');
+  await page.getByText('step 4', { exact: true }).waitFor();
+  await page.getByText('no end of line').waitFor();
+  await page.locator('.badge', { hasText: 'completed' }).waitFor();
+  await page.getByText('the end', { exact: true }).waitFor();
+  await page.getByLabel('Search in the output').fill('STEP');
+  await page.getByText('1 of 8').waitFor();
+  await page.keyboard.press('Enter');
+  await page.getByText('2 of 8').waitFor();
+  assert.equal(await page.locator('.line.hit mark').innerText(), 'step');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Download' }).click()]);
+  assert.equal(download.suggestedFilename(), `task-${id}.stdout.log`);
+  const chunks: Buffer[] = [];
+  for await (const chunk of await download.createReadStream()) chunks.push(chunk as Buffer);
+  assert.match(Buffer.concat(chunks).toString(), /^step 1\nstep 2\n[^]*no end of line$/);
+  await page.getByRole('button', { name: 'stderr' }).click();
+  await page.getByText('oops 8', { exact: true }).waitFor();
+});
+
+pageTest('a huge log: the page stays small, and its end is in sight', '/', async ({ page }) => {
+  const id = await cluster.submit('mynode', ['seq', '1', '600000']);
+  await page.goto(`${cluster.url}/tasks/${id}`);
+  await page.getByText('600000', { exact: true }).waitFor({ timeout: 30000 });
+  assert.ok((await page.locator('.line').count()) < 150);
+  await page.getByText('600,000 lines').waitFor();
+  await page.locator('.log').evaluate((box) => (box.scrollTop = 0));
+  await page.getByText('1', { exact: true }).first().waitFor();
+  await page.getByRole('button', { name: 'To the end' }).click();
+  await page.getByText('600000', { exact: true }).waitFor();
+});
+
+pageTest('a task that says nothing', '/', async ({ page }) => {
+  const id = await cluster.submit('mynode', ['sh', '-c', 'exit 3']);
+  await page.goto(`${cluster.url}/tasks/${id}`);
+  await page.getByText('Nothing was written to stdout').waitFor();
+  await page.getByText('exit code 3').first().waitFor();
+});
+
+void test('the tasks with output are over', { timeout: 60000 }, () => cluster.do('kill_everything'));
