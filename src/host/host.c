@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 #include "host/node_query.h"
 #include "host/pages.h"
 
-enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
+enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000, MAX_FILES = 65536 };
 
 struct core_time host_now(void) {
     return (struct core_time){.wall_ms = clock_wall_ms(), .mono_ms = clock_mono_ms()};
@@ -253,6 +254,17 @@ static void clear_tables(struct host *host) {
     fd_cleanup(&host->lock_fd);
 }
 
+/* Each dashboard, runner and follower is a connection; a shell's usual limit is 1024 files. */
+static void raise_file_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= MAX_FILES)
+        return;
+    limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)MAX_FILES);
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warning("the limit of open files cannot be raised: %s", g_strerror(errno));
+}
+
 static struct controller *make_controller(struct host *host) {
     struct controller_settings settings = {
         .offline_after_ms = config_int(host->config, "offline_after_ms"),
@@ -268,6 +280,7 @@ int host_main(const struct config *config) {
 
     log_init(log_level_from_str(config_str(config, "log_level")));
     signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     if (sodium_init() < 0)
         g_error("libsodium cannot be initialised");
     init_tables(&host);

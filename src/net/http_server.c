@@ -341,12 +341,27 @@ static bool host_header_ok(const struct http_exchange *x) {
     return g_ascii_strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, &address) == 1;
 }
 
+/* A browser names the page that a request comes from when it may change something: any method but GET and HEAD, and every
+ * WebSocket. Pages of another site have no business here, whoever is at that browser (cross-site request forgery, cross-site
+ * WebSocket hijacking). Other clients send no Origin. */
+static bool origin_ok(const struct http_exchange *x, const char *method) {
+    const char *origin = http_header(x, "Origin"), *host = http_header(x, "Host"), *authority;
+    bool reads_only = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+
+    if (!origin || (reads_only && !http_header(x, "Upgrade")))
+        return true;
+    authority = strstr(origin, "://");
+    return authority && host && g_ascii_strcasecmp(authority + strlen("://"), host) == 0;
+}
+
 static bool check_request(struct http_exchange *x, const char *method, const char *path, GError **error) {
     struct query_check query = {0};
     const char *type;
 
     if (!host_header_ok(x))
         return kr_fail(error, FORBIDDEN, "the Host header names another machine; use localhost or an address");
+    if (!origin_ok(x, method))
+        return kr_fail(error, FORBIDDEN, "the request comes from a page of another site (its Origin is not this Host)");
     if (!find_route(x, method, path, error))
         return false;
     query.route = x->route;

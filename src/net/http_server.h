@@ -2,7 +2,7 @@
 /* The host's HTTP server: libmicrohttpd on the libuv loop, no thread of its own. A handler gets an exchange with its
  * whole body and answers at once or later; it may stream, or turn the connection into a WebSocket. Limits are checked
  * before a handler runs: body size by the route, JSON content type, known query parameters, the Host header on a
- * loopback listener (a browser's DNS rebinding). */
+ * loopback listener (a browser's DNS rebinding), the Origin of what may change something (a page of another site). */
 
 #include <glib.h>
 #include <jansson.h>
