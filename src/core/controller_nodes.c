@@ -420,6 +420,16 @@ void controller_heartbeat_same(struct controller *c, const char *name, struct co
     controller_note_cards(c, node, now);
 }
 
+bool controller_heartbeat_figures(struct controller *c, const char *name, const json_t *told, const json_t *delta,
+                                  struct core_time now) {
+    struct cluster_node *node = cluster_find(c->pool.cluster, name);
+
+    if (!node || !node_info_take_figures(node->info, told, delta))
+        return false;
+    controller_heartbeat_same(c, name, now);
+    return true;
+}
+
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {
     struct cluster_node *known = cluster_find(c->pool.cluster, node);
     struct live_task *live = controller_live(c, report->task_id);

@@ -207,6 +207,32 @@ static void tell_node(struct event_view *view, struct told_node *told, const str
     told->is_stale &= !with_figures;
 }
 
+/* The same where nothing but figures can have changed: without making the rows. */
+static void tell_figures(struct told_node *told, const struct cluster_node *node, json_t **news) {
+    const struct node_info *info = node->info;
+    json_t *changes = event_figures_update_node(told->row, info);
+
+    if (changes) {
+        json_object_set(changes, "name", json_object_get(told->row, "name"));
+        add_to_list(news, "nodes", changes);
+    }
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        json_t *row;
+        char index[24];
+
+        g_snprintf(index, sizeof index, "%d", gpu->index);
+        row = json_object_get(told->gpus, index);
+        changes = row ? event_figures_update_gpu(row, gpu) : NULL;
+        if (!changes)
+            continue;
+        json_object_set(changes, "node", json_object_get(row, "node"));
+        json_object_set(changes, "index", json_object_get(row, "index"));
+        add_to_list(news, "gpus", changes);
+    }
+    told->is_stale = false;
+}
+
 static void tell_nodes(struct event_view *view, bool with_figures, json_t **news) {
     const struct cluster *cluster = controller_cluster(view->host->controller);
     GHashTableIter iter;
@@ -221,7 +247,9 @@ static void tell_nodes(struct event_view *view, bool with_figures, json_t **news
                                               ? cluster_find(cluster, name)
                                               : NULL;
 
-        if (node)
+        if (node && told->row && !told->is_urgent)
+            tell_figures(told, node, news);
+        else if (node)
             tell_node(view, told, node, with_figures, news);
     }
     view->has_urgent = false;

@@ -165,6 +165,24 @@ json_t *gpu_to_json(const struct gpu *gpu) {
     return json;
 }
 
+bool gpu_take_figure(struct gpu *gpu, const char *name, const json_t *value) {
+    int i = 0;
+
+    while (i < GPU_FIGURE_COUNT_ && strcmp(figures[i].name, name) != 0)
+        i++;
+    if (i == GPU_FIGURE_COUNT_)
+        return false;
+    if (json_is_null(value)) {
+        gpu_unset(gpu, (enum gpu_figure)i);
+        return true;
+    }
+    if (!json_is_integer(value) || json_integer_value(value) < figures[i].min ||
+        json_integer_value(value) > figures[i].max)
+        return false;
+    gpu_set(gpu, (enum gpu_figure)i, json_integer_value(value));
+    return true;
+}
+
 struct gpu *gpu_from_json(const json_t *json, GError **error) {
     struct json_reader r = jr_init(json, "gpu", error);
     struct gpu *gpu = gpu_new();

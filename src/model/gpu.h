@@ -135,5 +135,7 @@ struct gpu *gpu_copy(const struct gpu *gpu);
 
 /* JSON as in heartbeats and in GET /nodes: absent figures are absent members. New reference. */
 json_t *gpu_to_json(const struct gpu *gpu);
+/* One member of that JSON: a figure in its range, or null. false, and nothing done: it is no figure, or a wrong one. */
+bool gpu_take_figure(struct gpu *gpu, const char *name, const json_t *value);
 /* New gpu or NULL with KR_ERROR_BAD_REQUEST. */
 struct gpu *gpu_from_json(const json_t *json, GError **error);

@@ -159,6 +159,54 @@ json_t *node_info_to_json(const struct node_info *info) {
     return json;
 }
 
+/* The card at that position of the told list, which is not in the order of ours for sure. */
+static struct gpu *told_gpu(const struct node_info *info, const json_t *told, const char *position) {
+    guint64 at;
+    const json_t *card = g_ascii_string_to_unsigned(position, 10, 0, NODE_MAX_GPUS, &at, NULL)
+                             ? json_array_get(json_object_get(told, "gpus"), (size_t)at)
+                             : NULL;
+    const char *uuid = json_string_value(json_object_get(card, "uuid"));
+    struct gpu *gpu = card ? node_info_gpu_by_index(info, (int)json_integer_value(json_object_get(card, "index")))
+                           : NULL;
+
+    return gpu && g_strcmp0(gpu->uuid, uuid) == 0 ? gpu : NULL;
+}
+
+static bool take_gpu_figures(struct node_info *info, const json_t *told, const json_t *cards) {
+    const char *position, *name;
+    json_t *card, *value;
+
+    if (!json_is_object(cards))
+        return false;
+    json_object_foreach ((json_t *)(uintptr_t)cards, position, card) {
+        struct gpu *gpu = json_is_object(card) ? told_gpu(info, told, position) : NULL;
+
+        if (!gpu)
+            return false;
+        json_object_foreach (card, name, value)
+            if (!gpu_take_figure(gpu, name, value))
+                return false;
+    }
+    return true;
+}
+
+bool node_info_take_figures(struct node_info *info, const json_t *told, const json_t *delta) {
+    const char *name;
+    json_t *value;
+
+    json_object_foreach ((json_t *)(uintptr_t)delta, name, value) {
+        if (strcmp(name, "gpus") == 0) {
+            if (!take_gpu_figures(info, told, value))
+                return false;
+        } else if (strcmp(name, "memory_used_bytes") == 0 && json_is_integer(value) && json_integer_value(value) >= 0) {
+            info->mem_used_bytes = json_integer_value(value);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void read_numa(struct json_reader *r, struct node_info *info) {
     const json_t *list = jr_array_opt(r, "numa", NODE_MAX_NUMA);
     const json_t *item;

@@ -56,6 +56,10 @@ struct gpu *node_info_gpu_by_index(const struct node_info *info, int index);
 struct gpu *node_info_gpu_by_uuid(const struct node_info *info, const char *uuid);
 struct numa_node *node_info_numa(const struct node_info *info, int id);
 
+/* Takes a heartbeat's difference (model/delta.h) over where that is of figures alone. `told`: the node as it was described, with the
+ * difference applied. false: something else has changed too, or is not as it should be; then the whole has to be read. What was
+ * taken over by then is in the whole too. */
+bool node_info_take_figures(struct node_info *info, const json_t *told, const json_t *delta);
 json_t *node_info_to_json(const struct node_info *info);
 json_t *node_info_head_to_json(const struct node_info *info); /* the same without its cards */
 /* New node_info, or NULL with KR_ERROR_BAD_REQUEST. Refuses duplicate GPU indices, UUIDs or PCI addresses. */

@@ -175,6 +175,7 @@ def main():
     sys.path.insert(0, str(ROOT / "tests" / "e2e"))
     import cluster
     import monitoring
+    import streams
     wanted = options.only.split(",")
     if "ledger" in wanted:
         result, _ = json_line([str(build / "tests" / "bench" / "bench_ledger")])
@@ -199,6 +200,7 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+        streams.bench_streams(cluster, build, row, rss_mib)
     if "switch" in wanted:
         bench_switch(build)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
