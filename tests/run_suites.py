@@ -45,7 +45,7 @@ def find_programs(options):
     build = options.build
     programs = []
     for exe in executables(build / "tests" / "unit", "test_*"):
-        if exe.name in ("test_docker", "test_vm_boot"):  # run by tests/e2e/test_docker_backend.py, tests/vm/test_cloud_init.py
+        if exe.name == "test_docker":  # run by tests/e2e/test_docker_backend.py
             continue
         programs.append(Program("unit", exe.name, [str(exe), "--tap", "-k"], 180))
     for exe in executables(build / "tests" / "sim", "sim_*"):

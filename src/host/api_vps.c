@@ -35,6 +35,19 @@ static void task_into_json(const struct task *task, json_t *json) {
     add_time(json, "finished_ms", task->finished_ms);
 }
 
+/* While it runs: what its guest told its node last. */
+static void guest_into_json(const struct host *host, const char *node_name, const struct task *task, json_t *json) {
+    const struct cluster_node *node = cluster_find(controller_cluster(host->controller), node_name);
+    const struct guest *guest = node && task ? node_info_guest(node->info, task->id) : NULL;
+    json_t *shown;
+
+    if (!guest || task_state_is_terminal(task->state))
+        return;
+    shown = guest_to_json(guest);
+    json_object_del(shown, "task_id");
+    json_object_set_new(json, "guest", shown);
+}
+
 static json_t *shown(const struct host *host, const struct vps *vps, const struct task *task) {
     const struct task_spec *spec = vps->spec;
     bool is_lost = task && strcmp(controller_shown_state(host->controller, task, host_now()), "lost") == 0;
@@ -50,6 +63,7 @@ static json_t *shown(const struct host *host, const struct vps *vps, const struc
     if (spec->owner)
         json_object_set_new(json, "owner", json_string(spec->owner));
     task_into_json(task, json);
+    guest_into_json(host, node, task, json);
     return json;
 }
 

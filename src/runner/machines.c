@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
@@ -12,6 +13,8 @@
 #include "vm/image_store.h"
 #include "vm/qemu_argv.h"
 #include "vm/vm_devices.h"
+
+enum { GUEST_SILENT_MS = 60000 }; /* six of its words missing */
 
 struct machines {
     struct runner *runner;
@@ -158,6 +161,27 @@ bool machines_was_probed(const struct machines *m) { return m->was_probed; }
 bool machines_can_run(const struct machines *m, const char **ret_text) {
     *ret_text = m->text;
     return m->can_run;
+}
+
+/* ---- guests ---- */
+
+struct guest *machines_guest(const struct machines *m, const char *container, uint32_t task_id) {
+    int64_t timeout_ms = config_int(m->runner->config, "vm_ready_timeout_ms");
+    struct qemu_view view = {0};
+    struct guest *guest;
+
+    if (!engine_qemu_view(m->engine, container, &view))
+        return NULL;
+    guest = g_new0(struct guest, 1);
+    guest->task_id = task_id;
+    guest->has_state = view.guest != NULL;
+    if (view.guest)
+        guest->state = *view.guest;
+    guest->is_silent = view.guest && clock_mono_ms() > view.guest_ms + GUEST_SILENT_MS;
+    guest->is_late = timeout_ms > 0 && view.started_ms > 0 && !view.was_ready &&
+                     clock_wall_ms() > view.started_ms + timeout_ms;
+    qemu_view_clear(&view);
+    return guest;
 }
 
 /* ---- sockets, disks ---- */

@@ -59,6 +59,8 @@ const struct config_key runner_config_keys[] = {
     {"vm_mmio_window", CONFIG_BYTES, "0", 0, (int64_t)1 << 50, NULL, "address space for the memory of a machine's GPUs; 0: as much as the GPUs say"},
     {"vm_driver", CONFIG_STRING, "distribution", 0, 0, NULL, "NVIDIA driver for guests that want one: distribution, or the URL or path (in the guest) of a .run file"},
     {"vm_driver_sha256", CONFIG_STRING, "", 0, 0, NULL, "of that .run file; without it the file is not run"},
+    {"vm_ready_timeout_ms", CONFIG_INT, "900000", 0, 24 * HOUR_MS, NULL, "for a guest's first word that it is ready; later it is shown as late; 0: no limit"},
+    {"vm_ready_policy", CONFIG_CHOICE, "keep", 0, 0, "keep|stop", "what becomes of a machine whose guest is late; kept ones keep their GPUs"},
     {"vm_accel", CONFIG_CHOICE, "auto", 0, 0, "auto|kvm|tcg", "how machines run: auto is kvm where a trial guest runs, else tcg (slow)"},
     {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
     {NULL, 0, NULL, 0, 0, NULL, NULL},

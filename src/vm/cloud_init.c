@@ -90,7 +90,8 @@ static const char agent_unit[] = "[Unit]\n"
 static const char driver_head[] = "#!/bin/sh\n"
                                   "set -u\n"
                                   "state() { mkdir -p " STATE_FOLDER "; echo \"$*\" > " STATE_FOLDER "/driver; }\n"
-                                  "fail() { echo \"driver: $*\" >&2; state failed; exit 1; }\n"
+                                  "fail() { echo \"driver: $*\" >&2; state failed; echo \"$*\" >> " STATE_FOLDER
+                                  "/driver; exit 1; }\n"
                                   "state installing\n"
                                   "export DEBIAN_FRONTEND=noninteractive\n"
                                   ". /etc/os-release\n";

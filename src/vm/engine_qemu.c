@@ -661,30 +661,21 @@ static struct engine_call *qemu_remove(struct engine *engine, const char *id, en
 
 void qemu_view_clear(struct qemu_view *view) {
     g_free(view->console_socket);
-    g_free(view->address);
-    g_free(view->agent_json);
     *view = (struct qemu_view){0};
 }
 
 bool engine_qemu_view(struct engine *engine, const char *id, struct qemu_view *ret_view) {
     struct qemu_engine *e = (struct qemu_engine *)engine;
     const struct machine *m = g_hash_table_lookup(e->machines, id);
-    const struct guest_state *state;
     struct qemu_view view = {0};
-    json_t *json;
 
     if (!m)
         return false;
     view.console_socket = g_build_filename(m->folder, "run", QEMU_CONSOLE_SOCKET, NULL);
     view.ssh_port = machine_is_running(m) ? m->record->ssh_port : 0;
-    state = m->agent ? agent_link_state(m->agent, &view.agent_ms) : NULL;
-    if (state) {
-        view.address = state->address[0] ? g_strdup(state->address) : NULL;
-        view.is_ready = state->is_ready;
-        json = guest_state_to_json(state);
-        view.agent_json = json_dumps(json, JSON_COMPACT);
-        json_decref(json);
-    }
+    view.was_ready = m->record->was_ready;
+    view.started_ms = m->record->started_ms;
+    view.guest = m->agent ? agent_link_state(m->agent, &view.guest_ms) : NULL;
     *ret_view = view;
     return true;
 }

@@ -18,9 +18,8 @@
 #include <uv.h>
 
 #include "engine/engine.h"
+#include "model/guest.h"
 #include "vm/vm_devices.h"
-
-struct guest_state;
 
 /* Strings are copied; NULL is as "". */
 struct qemu_config {
@@ -50,12 +49,12 @@ struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config
 
 /* What the engine's own users do not see of a machine. */
 struct qemu_view {
-    char *console_socket; /* path; owned */
-    char *address;        /* what the guest says is its address; owned, NULL: nothing yet */
-    int ssh_port;         /* on 127.0.0.1; 0: none */
-    bool is_ready;        /* the guest's agent has said so: its first start is over */
-    char *agent_json;     /* its last report; owned, NULL: none */
-    int64_t agent_ms;     /* when that came, wall clock */
+    char *console_socket;            /* path; owned */
+    int ssh_port;                    /* on 127.0.0.1; 0: none */
+    int64_t started_ms;              /* wall clock */
+    bool was_ready;                  /* its guest has been, at one time */
+    const struct guest_state *guest; /* its agent's last report, borrowed until the loop goes on; NULL: none */
+    int64_t guest_ms;                /* when that came, monotonic */
 };
 void qemu_view_clear(struct qemu_view *view);
 /* false: there is no such machine. `engine` is one of engine_qemu_new. */

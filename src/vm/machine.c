@@ -280,6 +280,18 @@ static void on_status(void *user, const json_t *value, const GError *error) {
     changed(m);
 }
 
+/* Once: whoever asks whether it ever became ready may be the next runner. */
+static void on_guest(void *user, const struct guest_state *state) {
+    struct machine *m = user;
+
+    if (!state->is_ready || m->record->was_ready)
+        return;
+    m->record->was_ready = true;
+    log_info("machine %s: its guest is ready", m->record->name);
+    save_or_log(m);
+    changed(m);
+}
+
 static void on_qmp_ready(void *user) {
     struct machine *m = user;
 
@@ -290,7 +302,7 @@ static void on_qmp_ready(void *user) {
     else
         let_go(m);
     if (!m->agent)
-        m->agent = agent_link_new(m->context->loop, m->run_fd, m->record->secret);
+        m->agent = agent_link_new(m->context->loop, m->run_fd, m->record->secret, on_guest, m);
 }
 
 static void connect_monitor(struct machine *m) {
@@ -474,6 +486,7 @@ void machine_start(struct machine *m) {
     g_clear_pointer(&m->record->error, g_free);
     m->is_starting = true;
     m->record->state = MACHINE_STARTING;
+    m->record->was_ready = false;
     if (!save(m, &error))
         start_failed(m, error);
     else if (n_cards(m) == 0)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+import machines
 from cluster import BUILD, Cluster, main, skip, wait_until
 
 c = None
@@ -20,8 +21,8 @@ def setup_module():
     c["mynode"].daemon.stop()
     c["mynode"].options["vm-accel"] = "tcg"
     c["mynode"].options["vm-stop-grace-ms"] = 3000
-    make_image("tiny", "")
-    make_image("off", " off")
+    machines.make_image(c["mynode"], "tiny", "")
+    machines.make_image(c["mynode"], "off", " off")
     c["mynode"].start()
     wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
 
@@ -32,16 +33,6 @@ def teardown_module():
             c.cli("vps", "stop", str(vps["id"]))
         wait_until("all are off", lambda: all(v["state"] in ("stopped", "failed") for v in c.api("GET", "/vps")[1]["vps"]), 60)
         c.destroy()
-
-
-def make_image(name, words):
-    folder = c["mynode"].state_dir / "vms" / "images" / name
-    folder.mkdir(parents=True)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "disk.qcow2", "64M"], check=True)
-    shutil.copy(BUILD / "tests/fakes/guest/tiny.elf", folder / "kernel")
-    (folder / "image.json").write_text(json.dumps({
-        "version": 1, "name": name, "sha256": "0", "source": "test", "append": words, "virtual_bytes": 64 << 20, "created_ms": 1,
-        "has_kernel": True, "has_initrd": False}))
 
 
 def vps(vps_id):
@@ -64,16 +55,7 @@ def console_of(vps_id):
 
 
 def qemus():
-    """Our machines' QEMU processes, by name."""
-    found = {}
-    for pid in os.listdir("/proc"):
-        try:
-            words = open("/proc/%s/cmdline" % pid, "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"qemu-system-x86_64") and str(c.dir).encode() in os.readlink("/proc/%s/cwd" % pid).encode():
-            found[int(pid)] = words
-    return found
+    return machines.qemus(c.dir)
 
 
 def test_a_machine_is_made_runs_and_powers_off_on_request():
