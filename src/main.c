@@ -511,8 +511,10 @@ static const struct cli_verb verbs[] = {
         .max_args = 1,
         .may_take_command = true,
         .summary = "log in to a machine through the host, with the system's ssh",
-        .help = "Words behind \"--\" are run there. The key that the machine must show is the one that its guest has told its node; "
-                "where it has told none, the first one is taken and kept in ~/.config/kohakuriver. A guest that is starting is "
+        .help = "Words behind \"--\" are run there. The key that the machine must show is the one that its guest has "
+                "told its node; "
+                "where it has told none, the first one is taken and kept in ~/.config/kohakuriver. A guest that is "
+                "starting is "
                 "waited for.",
         .options = ssh_options,
         .run = cmd_ssh,

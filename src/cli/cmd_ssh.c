@@ -231,6 +231,9 @@ static GPtrArray *ssh_words(const struct cli *cli, const json_t *vps, GError **e
         g_ptr_array_unref(words);
         return NULL;
     }
+    /* A guest that goes down does not always say goodbye: nobody waits for it for ever. */
+    g_ptr_array_add(words, g_strdup("-oConnectTimeout=60"));
+    g_ptr_array_add(words, g_strdup("-oServerAliveInterval=15"));
     if (identity)
         g_ptr_array_add(words, g_strdup_printf("-i%s", identity));
     g_ptr_array_add(words, g_strdup_printf("%s@%s", show_str(vps, "user"), show_str(vps, "name")));

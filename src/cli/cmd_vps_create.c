@@ -217,8 +217,8 @@ static int wait_for(struct cli_api *api, json_t **vps) {
 /* A command that can be copied. */
 static void print_login(const struct cli *cli, const json_t *vps) {
     g_autofree char *made = cli_flag(cli, "gen-ssh-key") ? key_file_name(cli, show_str(vps, "name")) : NULL;
-    g_autofree char *key = made ? g_shell_quote(made) : NULL;
-    g_autofree char *host = cli_text(cli, "host") ? g_shell_quote(cli_text(cli, "host")) : NULL;
+    g_autofree char *key = made ? show_quoted(made) : NULL;
+    g_autofree char *host = cli_text(cli, "host") ? show_quoted(cli_text(cli, "host")) : NULL;
 
     printf("log in with: kohakuriver ssh%s%s%s%s %s\n", host ? " --host " : "", host ? host : "", key ? " -i " : "",
            key ? key : "", show_str(vps, "name"));

@@ -52,6 +52,8 @@ static bool is_plain(const char *word) {
            strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") == strlen(word);
 }
 
+char *show_quoted(const char *word) { return is_plain(word) ? g_strdup(word) : g_shell_quote(word); }
+
 char *show_command(const json_t *task) {
     const json_t *words = json_object_get(task, "command"), *word;
     GString *text = g_string_new(NULL);
@@ -59,8 +61,8 @@ char *show_command(const json_t *task) {
 
     json_array_foreach (words, i, word) {
         const char *plain = json_string_value(word);
-        g_autofree char *quoted = plain && !is_plain(plain) ? g_shell_quote(plain) : NULL;
-        g_string_append_printf(text, "%s%s", i ? " " : "", quoted ? quoted : plain ? plain : "?");
+        g_autofree char *quoted = show_quoted(plain ? plain : "?");
+        g_string_append_printf(text, "%s%s", i ? " " : "", quoted);
     }
     return g_string_free(text, FALSE);
 }

@@ -197,6 +197,7 @@ bool machines_find_socket(struct machines *m, const char *container, const char 
         end.path = g_strdup(view.console_socket);
     else
         end.port = view.ssh_port;
+    g_strlcpy(end.address, view.ssh_address, sizeof end.address);
     qemu_view_clear(&view);
     if (!end.path && !end.port)
         return kr_fail(error, REFUSED, "the machine has no %s that can be reached from here", to);

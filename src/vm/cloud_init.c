@@ -56,8 +56,18 @@ char *cloud_init_meta_data(const struct cloud_init *c) {
 }
 
 char *cloud_init_network_config(const struct cloud_init *c) {
-    return document("", json_pack("{s:i,s:{s:{s:{s:o},s:b}}}", "version", 2, "ethernets", "nic0", "match", "macaddress",
-                                  text(c->mac), "dhcp4", true));
+    json_t *nic = json_pack("{s:{s:o},s:b}", "match", "macaddress", text(c->mac), "dhcp4", c->address == NULL);
+    json_t *servers = json_array();
+
+    for (char *const *server = c->name_servers; server && *server; server++)
+        json_array_append_new(servers, text(*server));
+    if (c->address) {
+        json_object_set_new(nic, "addresses", WORDS(c->address));
+        json_object_set_new(nic, "routes", json_pack("[{s:s,s:o}]", "to", "0.0.0.0/0", "via", text(c->gateway)));
+        json_object_set_new(nic, "nameservers", json_pack("{s:O}", "addresses", servers));
+    }
+    json_decref(servers);
+    return document("", json_pack("{s:i,s:{s:o}}", "version", 2, "ethernets", "nic0", nic));
 }
 
 /* ---- user-data ---- */

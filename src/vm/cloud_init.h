@@ -20,8 +20,11 @@ struct cloud_init {
     char *const *ssh_keys;
     const char *user_data; /* NULL: none */
     const char *mac;
-    bool has_share;    /* mount the share at /shared */
-    const char *agent; /* the guest agent's script */
+    const char *address;       /* "10.88.0.5/24"; NULL: by DHCP */
+    const char *gateway;       /* with an address */
+    char *const *name_servers; /* with an address; may be empty */
+    bool has_share;            /* mount the share at /shared */
+    const char *agent;         /* the guest agent's script */
     enum cloud_driver driver;
     const char *driver_version;                /* of the node's module, "535.104.05"; "": not known */
     bool is_open;                              /* the open kernel modules */

@@ -84,6 +84,7 @@ static void make(struct disk_maker *maker, const struct vm_spec *vm, const struc
                                     .image_sha256 = g_strdup(image->sha256),
                                     .mac = make_mac(),
                                     .uuid = g_uuid_string_random(),
+                                    .address = g_strdup(""),
                                     .bytes = vm->disk_bytes,
                                     .created_ms = clock_wall_ms()};
     maker->child = child_run(maker->loop, (char *const *)argv, QEMU_IMG_MS, on_made, maker);

@@ -16,6 +16,7 @@
 #include "vm/console_log.h"
 #include "vm/disk_maker.h"
 #include "vm/machine.h"
+#include "vm/machine_boot.h"
 #include "vm/qemu_facts.h"
 
 enum { FOLLOW_MS = 200, MAX_SLICE_BYTES = 256 * 1024, SECRET_BYTES = 24 };
@@ -34,6 +35,8 @@ struct qemu_engine {
     struct image_store *store;
     struct qemu_facts *facts;
     struct machine_context context;
+    struct nat_net nat;
+    char **name_servers;
     GHashTable *machines; /* name -> struct machine */
     GQueue calls;
     uv_timer_t kick, follow;
@@ -672,7 +675,8 @@ bool engine_qemu_view(struct engine *engine, const char *id, struct qemu_view *r
     if (!m)
         return false;
     view.console_socket = g_build_filename(m->folder, "run", QEMU_CONSOLE_SOCKET, NULL);
-    view.ssh_port = machine_is_running(m) ? m->record->ssh_port : 0;
+    if (machine_is_running(m))
+        machine_ssh_address(m, view.ssh_address, &view.ssh_port);
     view.was_ready = m->record->was_ready;
     view.started_ms = m->record->started_ms;
     view.guest = m->agent ? agent_link_state(m->agent, &view.guest_ms) : NULL;
@@ -689,6 +693,7 @@ static void on_handle_closed(uv_handle_t *handle) {
         return;
     image_store_free(e->store);
     g_ptr_array_unref(e->strings);
+    g_strfreev(e->name_servers);
     g_free(e);
 }
 
@@ -723,11 +728,11 @@ static const struct engine_ops qemu_ops = {
 
 /* The strings become ours, and "" where there was none. */
 static void copy_config(struct qemu_engine *e, const struct qemu_config *config) {
-    const char **strings[] = {&e->config.folder,        &e->config.node,      &e->config.binary,
-                              &e->config.accel,         &e->config.user,      &e->config.cgroup,
-                              &e->config.bridge,        &e->config.hugepages, &e->config.firmware,
-                              &e->config.shared_folder, &e->config.driver,    &e->config.driver_sha256,
-                              &e->config.exe,           &e->config.sysfs_root};
+    const char **strings[] = {&e->config.folder,        &e->config.node,          &e->config.binary,
+                              &e->config.accel,         &e->config.user,          &e->config.cgroup,
+                              &e->config.bridge,        &e->config.nat,           &e->config.hugepages,
+                              &e->config.firmware,      &e->config.shared_folder, &e->config.driver,
+                              &e->config.driver_sha256, &e->config.exe,           &e->config.sysfs_root};
 
     e->config = *config;
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) {
@@ -735,6 +740,7 @@ static void copy_config(struct qemu_engine *e, const struct qemu_config *config)
         g_ptr_array_add(e->strings, copy);
         *strings[i] = copy;
     }
+    e->config.name_servers = e->name_servers = g_strdupv((char **)config->name_servers);
     if (!e->config.binary[0])
         e->config.binary = "qemu-system-x86_64";
     if (!e->config.accel[0])
@@ -756,10 +762,14 @@ static void adopt(struct qemu_engine *e) {
 }
 
 struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config, GError **error) {
-    struct image_store *store = image_store_new(config->folder, error);
+    struct nat_net nat = {0};
+    bool has_nat = config->nat && config->nat[0];
+    struct image_store *store;
     struct qemu_engine *e;
 
-    if (!store)
+    if (has_nat && !nat_net_parse(config->nat, config->bridge ? config->bridge : "", &nat, error))
+        return NULL;
+    if (!(store = image_store_new(config->folder, error)))
         return NULL;
     e = g_new0(struct qemu_engine, 1);
     e->engine.ops = &qemu_ops;
@@ -771,6 +781,8 @@ struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config
     e->facts = qemu_facts_new(loop, e->config.binary, e->config.accel, on_change, e);
     e->context = (struct machine_context){
         .loop = loop, .config = &e->config, .store = store, .on_change = on_change, .user = e};
+    e->nat = nat;
+    e->context.nat = has_nat ? &e->nat : NULL;
     uv_timer_init(loop, &e->kick);
     uv_timer_init(loop, &e->follow);
     e->follow.timer_cb = on_timer;

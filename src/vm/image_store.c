@@ -35,6 +35,7 @@ void vm_disk_free(struct vm_disk *disk) {
     g_free(disk->image);
     g_free(disk->image_sha256);
     g_free(disk->mac);
+    g_free(disk->address);
     g_free(disk->uuid);
     g_free(disk);
 }
@@ -235,6 +236,7 @@ static struct vm_disk *disk_from_json(const json_t *json, uint32_t vps_id, GErro
     disk->image_sha256 = g_strdup(jr_str(&r, "image_sha256", 64));
     disk->mac = g_strdup(jr_str(&r, "mac", 17));
     disk->uuid = g_strdup(jr_str(&r, "uuid", 36));
+    disk->address = g_strdup(jr_str_opt(&r, "address", 15, ""));
     disk->bytes = jr_int(&r, "bytes", 0, VM_MAX_DISK_BYTES);
     disk->created_ms = jr_int(&r, "created_ms", 0, G_MAXINT64);
     if (jr_done(&r))
@@ -282,9 +284,9 @@ bool disk_store_save(const struct image_store *store, const struct vm_disk *disk
     g_autofree char *path = disk_store_path(store, disk->vps_id, "json");
 
     return write_json(path,
-                      json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "image", disk->image, "image_sha256", disk->image_sha256,
-                                "mac", disk->mac, "uuid", disk->uuid, "bytes", (json_int_t)disk->bytes, "created_ms",
-                                (json_int_t)disk->created_ms),
+                      json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I}", "image", disk->image, "image_sha256",
+                                disk->image_sha256, "mac", disk->mac, "uuid", disk->uuid, "address", disk->address,
+                                "bytes", (json_int_t)disk->bytes, "created_ms", (json_int_t)disk->created_ms),
                       error);
 }
 

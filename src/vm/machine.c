@@ -90,6 +90,7 @@ void machine_free(struct machine *m) {
     m->is_freed = true;
     if (m->devices)
         m->context->config->devices->cancel(g_steal_pointer(&m->devices));
+    nat_bridge_cancel(g_steal_pointer(&m->network));
     stop_watching(m);
     stop_listening(m);
     uv_close((uv_handle_t *)&m->tick, on_handle_closed);
@@ -433,7 +434,7 @@ static int spawn(struct machine *m, char **argv, int stderr_fd) {
     return rc;
 }
 
-static void launch(struct machine *m) {
+static void spawn_supervisor(struct machine *m) {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) argv = NULL;
     g_autofree char *path = g_build_filename(m->folder, SHIM_STDERR_FILE, NULL);
@@ -460,6 +461,23 @@ static void launch(struct machine *m) {
     }
     fault_point("vm-spawned");
     uv_read_start((uv_stream_t *)&m->words, on_alloc, on_words);
+}
+
+static void on_network(void *user, const GError *error) {
+    struct machine *m = user;
+
+    m->network = NULL;
+    if (error)
+        start_failed(m, error);
+    else
+        spawn_supervisor(m);
+}
+
+static void launch(struct machine *m) {
+    if (machine_needs_nat(m))
+        m->network = nat_bridge_ensure(m->context->loop, m->context->nat, on_network, m);
+    else
+        spawn_supervisor(m);
 }
 
 static void on_bound(void *arg, const struct qemu_function *functions, size_t n, const GError *error) {
@@ -602,6 +620,10 @@ void machine_remove(struct machine *m) {
     m->is_removing = true;
     if (m->devices) {
         m->context->config->devices->cancel(g_steal_pointer(&m->devices));
+        m->is_starting = false;
+    }
+    if (m->network) {
+        nat_bridge_cancel(g_steal_pointer(&m->network));
         m->is_starting = false;
     }
     if (m->is_polling)

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "vm/cloud_init.h"
 #include "vm/fat_seed.h"
+#include "vm/machine_boot.h"
 
 enum { MAX_SMALL_FILE_BYTES = 4096 };
 
@@ -51,6 +52,34 @@ static bool write_files(const struct machine *m, const struct cloud_init *c, GEr
     return bytes && fs_write_durable(path, 0600, (const char *)bytes->data, bytes->len, error);
 }
 
+/* The node's own name server on 127.0.0.53 is nobody else's; systemd-resolved keeps those that it asks in a second file. */
+static char **name_servers(const struct machine *m) {
+    static const char *const files[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"};
+    char **servers = g_strdupv((char **)m->context->config->name_servers);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files) && !(servers && servers[0]); i++) {
+        g_autofree char *text = NULL;
+        g_strfreev(servers);
+        servers = fs_read_file(files[i], MAX_SMALL_FILE_BYTES, &text, NULL, NULL) ? nat_name_servers(text) : NULL;
+    }
+    return servers;
+}
+
+/* With its address, where that is given by the node. */
+static bool write_placed(const struct machine *m, const struct vm_disk *disk, struct cloud_init *c, GError **error) {
+    char gateway[NAT_ADDRESS_BYTES];
+    g_autofree char *address = NULL;
+    g_auto(GStrv) servers = NULL;
+
+    if (machine_needs_nat(m)) {
+        nat_address_to_str(m->context->nat->address, gateway);
+        c->address = address = g_strdup_printf("%s/%d", disk->address, m->context->nat->prefix);
+        c->gateway = gateway;
+        c->name_servers = servers = name_servers(m);
+    }
+    return write_files(m, c, error);
+}
+
 bool machine_write_seed(const struct machine *m, GError **error) {
     const struct vm_spec *vm = m->record->vm;
     const struct qemu_config *config = m->context->config;
@@ -74,7 +103,7 @@ bool machine_write_seed(const struct machine *m, GError **error) {
     if (disk) {
         c.instance_id = disk->uuid;
         c.mac = disk->mac;
-        ok = write_files(m, &c, error);
+        ok = write_placed(m, disk, &c, error);
     }
     vm_disk_free(disk);
     return ok;

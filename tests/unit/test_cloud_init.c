@@ -52,6 +52,19 @@ static void test_all(void) {
     check("cloud-init/all.txt", &c);
 }
 
+/* In the node's own network for machines the address is given, as there is no DHCP. */
+static void test_address(void) {
+    static const char *const servers[] = {"192.0.2.53", NULL};
+    struct cloud_init c = plain();
+    g_autofree char *net = NULL;
+
+    c.address = "10.88.0.5/24";
+    c.gateway = "10.88.0.1";
+    c.name_servers = (char *const *)servers;
+    net = cloud_init_network_config(&c);
+    golden_check("cloud-init/address.txt", net);
+}
+
 static void test_run_file(void) {
     struct cloud_init c = plain();
 
@@ -239,6 +252,7 @@ int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cloud-init/plain", test_plain);
     g_test_add_func("/cloud-init/all", test_all);
+    g_test_add_func("/cloud-init/address", test_address);
     g_test_add_func("/cloud-init/run-file", test_run_file);
     g_test_add_func("/cloud-init/nothing-breaks-out", test_nothing_breaks_out);
     g_test_add_func("/cloud-init/versions", test_versions);
