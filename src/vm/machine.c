@@ -21,8 +21,10 @@ enum {
     JUDGE_GRACE_MS = 5000, /* for the supervisor to write down how QEMU ended */
     ANSWER_MS = 10000,
     START_DEADLINE_MS = 300000,
+    MAX_PORTS_LOST = 5,
 };
 
+static void launch(struct machine *m);
 static void start_failed(struct machine *m, const GError *error);
 static void go_on_removing(struct machine *m);
 static void on_tick(uv_timer_t *timer);
@@ -147,6 +149,11 @@ static void conclude(struct machine *m) {
         ended(m);
     } else if (m->is_starting) {
         words = machine_last_words(m);
+        if (strstr(words, "host forwarding") && !m->is_removing && ++m->n_ports_lost < MAX_PORTS_LOST) {
+            log_info("machine %s: somebody else took its port, another is tried", m->record->name);
+            launch(m);
+            return;
+        }
         kr_fail(&error, REFUSED, "%s", words[0] ? words : "QEMU ended without a word");
         start_failed(m, error);
     } else if (m->is_removing) {
@@ -503,6 +510,7 @@ void machine_start(struct machine *m) {
     g_clear_error(&m->start_error);
     g_clear_pointer(&m->record->error, g_free);
     m->is_starting = true;
+    m->n_ports_lost = 0;
     m->record->state = MACHINE_STARTING;
     m->record->was_ready = false;
     if (!save(m, &error))

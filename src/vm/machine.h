@@ -52,6 +52,7 @@ struct machine {
     size_t words_len;
     char *shutdown_reason;            /* of the monitor's last SHUTDOWN event */
     int64_t kill_at_ms, settle_by_ms; /* monotonic; 0: not set */
+    int n_ports_lost;                 /* in this start: chosen by us, taken by somebody else before QEMU came */
     bool is_starting, is_settling, is_removing, is_gone, is_freed;
     bool is_qemu_gone; /* its end is to be established */
     bool is_paused;

@@ -95,7 +95,7 @@ void machine_judge(struct machine *m) {
 
 /* ---- before a start ---- */
 
-/* Of the kernel's choice. Somebody else may take it before QEMU does: then the start fails and says so. */
+/* Of the kernel's choice. Somebody else may take it before QEMU does: then another is tried (machine.c). */
 static bool choose_port(int *ret_port, GError **error) {
     _cleanup_fd_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -143,5 +143,31 @@ def test_the_console_can_be_reached_through_the_host():
     assert "is off" in c.cli("ssh", "--stdio", "vm1", code=1).err
 
 
+FUSSY = """#!/bin/sh
+# QEMU, but the first machine finds its port taken: the same words and end as QEMU's own.
+case "$*" in *hostfwd=*)
+    mkdir "%(dir)s/lost" 2>/dev/null && {
+        port=$(echo "$*" | sed 's/.*hostfwd=\([^ ,]*\).*/\1/')
+        echo "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule '$port'" >&2; exit 1; } ;;
+esac
+exec qemu-system-x86_64 "$@"
+"""
+
+
+def test_a_port_that_somebody_took_is_no_end_of_a_start():
+    folder = c.dir / "fussy"
+    folder.mkdir()
+    (folder / "qemu").write_text(FUSSY % {"dir": c.dir})
+    (folder / "qemu").chmod(0o755)
+    (folder / "qemu-img").symlink_to(shutil.which("qemu-img"))
+    c["mynode"].daemon.stop()
+    c["mynode"].options["qemu-binary"] = folder / "qemu"
+    c["mynode"].start()
+    wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
+    vps_id = create("fussy")
+    assert wait_state(vps_id, "running", "failed")["state"] == "running", vps(vps_id)
+    assert (c.dir / "lost").exists()
+
+
 if __name__ == "__main__":
     main()
