@@ -7,13 +7,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "model/vm.h"
 
 enum { MAX_FILE_BYTES = 64 * 1024, TREE_FDS = 16, MAX_APPEND_BYTES = 2048, MAX_SOURCE_BYTES = 4096 };
+enum { STALE_AFTER_S = 24 * 3600 };
 #define IMAGE_FILE "image.json"
+#define NEW_PREFIX ".new-"
 
 struct image_store {
     char *images, *disks;
@@ -154,9 +157,23 @@ GPtrArray *image_store_list(const struct image_store *store) {
     return list;
 }
 
-char *image_store_begin(const struct image_store *store, GError **error) {
-    char *path = g_build_filename(store->images, ".new-XXXXXX", NULL);
+/* What an import left that was killed. One that is under way is younger. */
+static void sweep(const struct image_store *store) {
+    g_auto(GStrv) names = fs_list(store->images, NULL);
 
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *path = g_build_filename(store->images, *name, NULL);
+        struct stat st;
+        if (g_str_has_prefix(*name, NEW_PREFIX) && stat(path, &st) == 0 &&
+            st.st_mtime < clock_wall_ms() / 1000 - STALE_AFTER_S)
+            fs_remove_tree(path, NULL);
+    }
+}
+
+char *image_store_begin(const struct image_store *store, GError **error) {
+    char *path = g_build_filename(store->images, NEW_PREFIX "XXXXXX", NULL);
+
+    sweep(store);
     if (g_mkdtemp_full(path, 0755) && chmod(path, 0755) == 0)
         return path;
     fs_fail_errno(error, errno, "make", path);
@@ -285,8 +302,9 @@ bool disk_store_save(const struct image_store *store, const struct vm_disk *disk
 
     return write_json(path,
                       json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I}", "image", disk->image, "image_sha256",
-                                disk->image_sha256, "mac", disk->mac, "uuid", disk->uuid, "address", disk->address,
-                                "bytes", (json_int_t)disk->bytes, "created_ms", (json_int_t)disk->created_ms),
+                                disk->image_sha256, "mac", disk->mac, "uuid", disk->uuid, "address",
+                                disk->address ? disk->address : "", "bytes", (json_int_t)disk->bytes, "created_ms",
+                                (json_int_t)disk->created_ms),
                       error);
 }
 
