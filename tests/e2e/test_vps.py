@@ -2,9 +2,11 @@
 card: this machine's kernel has no vfio)."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import machines
 from cluster import BUILD, Cluster, main, skip, wait_until
@@ -167,6 +169,48 @@ def test_a_port_that_somebody_took_is_no_end_of_a_start():
     vps_id = create("fussy")
     assert wait_state(vps_id, "running", "failed")["state"] == "running", vps(vps_id)
     assert (c.dir / "lost").exists()
+
+
+def cgroup2():
+    """A folder of a cgroup 2 file system in which one can be made; None: there is none."""
+    for line in open("/proc/mounts"):
+        if line.split()[2] == "cgroup2":
+            folder = Path(line.split()[1]) / ("kr-test-%d" % os.getpid())
+            try:
+                folder.mkdir()
+                return folder
+            except OSError:
+                return None
+    return None
+
+
+def test_user_cgroup_and_numa_node_are_qemus():
+    """vm_user, vm_cgroup, and a target with a NUMA node: of the process itself, as the kernel tells."""
+    if os.geteuid() != 0:
+        skip("another user needs root")
+    cgroup, node = cgroup2(), c["mynode"]
+    for folder in (c.dir, node.dir, node.state_dir):  # that user must be able to reach vm_dir
+        folder.chmod(0o711)
+    node.daemon.stop()
+    node.options.update({"qemu-binary": "qemu-system-x86_64", "vm-user": "nobody"})
+    if cgroup:
+        node.options["vm-cgroup"] = cgroup
+    node.start()
+    wait_until(lambda: "machines can be run: %r" % node.status(), lambda: node.status()["vm_ok"], 30)
+    before = set(qemus())
+    vps_id = create("bound", target="mynode:0")
+    (pid,) = set(qemus()) - before
+    status = Path("/proc/%d/status" % pid).read_text()
+    assert re.search(r"^Uid:\s+65534\s+65534\s+65534", status, re.M), status
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status, status
+    assert " bind:0 " in Path("/proc/%d/numa_maps" % pid).read_text()
+    if cgroup:
+        assert cgroup.name in Path("/proc/%d/cgroup" % pid).read_text()
+    c.cli("vps", "stop", "bound", code=0)
+    wait_state(vps_id, "stopped")
+    if cgroup:
+        assert not [entry for entry in cgroup.iterdir() if entry.is_dir()], "its cgroup is left"
+        cgroup.rmdir()
 
 
 if __name__ == "__main__":
