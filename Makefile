@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
+.PHONY: all build web web-bundle test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -20,6 +20,12 @@ test-build: $(TEST)/build.ninja
 	ninja -C $(TEST) -j$(JOBS)
 $(TEST)/build.ninja:
 	meson setup $(TEST) -Dfault_points=true
+
+web: ## build the dashboard alone (building the program does it too)
+	tools/web_bundle.py build
+WEB_BUNDLE ?= var/web-bundle
+web-bundle: ## the dashboard in WEB_BUNDLE=DIR, for builds without Node (meson setup -Dweb_bundle=DIR)
+	tools/web_bundle.py export $(WEB_BUNDLE)
 
 deps: ## install what building and running needs (Debian packages)
 	tools/deps.sh

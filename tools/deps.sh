@@ -15,7 +15,14 @@ fail() {
     exit 1
 }
 
+# The dashboard is built with Node; one that does not come from a Debian package will do.
+has_node() {
+    local version
+    command -v npm >/dev/null && version=$(node --version 2>/dev/null) && version=${version#v} && [ "${version%%.*}" -ge 18 ]
+}
+
 wanted=("${build[@]}" "${demo[@]}")
+has_node || wanted+=(nodejs npm)
 case "${1:-}" in
 --test) wanted+=("${check[@]}" "${machines[@]}") ;;
 "") ;;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/fs.h"
+#include "base/shell.h"
 #include "base/units.h"
 #include "cli/api.h"
 #include "cli/cli.h"
@@ -216,12 +217,14 @@ static int wait_for(struct cli_api *api, json_t **vps) {
 
 /* A command that can be copied. */
 static void print_login(const struct cli *cli, const json_t *vps) {
-    g_autofree char *made = cli_flag(cli, "gen-ssh-key") ? key_file_name(cli, show_str(vps, "name")) : NULL;
-    g_autofree char *key = made ? show_quoted(made) : NULL;
-    g_autofree char *host = cli_text(cli, "host") ? show_quoted(cli_text(cli, "host")) : NULL;
+    g_autofree char *key = cli_flag(cli, "gen-ssh-key") ? key_file_name(cli, show_str(vps, "name")) : NULL;
+    const char *words[] = {"kohakuriver", "ssh", "--host", cli_text(cli, "host"), "-i", key, show_str(vps, "name")};
+    g_autoptr(GString) line = g_string_new(NULL);
 
-    printf("log in with: kohakuriver ssh%s%s%s%s %s\n", host ? " --host " : "", host ? host : "", key ? " -i " : "",
-           key ? key : "", show_str(vps, "name"));
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+        if (words[i] && (words[i][0] != '-' || words[i + 1])) /* an option goes with its value */
+            shell_add_word(line, words[i]);
+    printf("log in with: %s\n", line->str);
 }
 
 static int report(const struct cli *cli, const json_t *vps) {

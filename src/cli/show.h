@@ -16,7 +16,6 @@ bool show_bool(const json_t *object, const char *key);
 char *show_gpus(const json_t *gpus, const char *none); /* "0,1,2"; `none` without any */
 char *show_span(int64_t from_ms, int64_t to_ms);       /* "12m 3s", "-" when from is 0; to 0: now */
 char *show_bytes_pair(const json_t *object, const char *used_key, const char *total_key); /* "1.5 GiB / 80.0 GiB" */
-char *show_quoted(const char *word);              /* for a shell: quoted where it must be */
 char *show_command(const json_t *task);           /* the argv on one line, quoted where it must be */
 char *show_where(const json_t *task);             /* "mynode: GPUs 0,1, NUMA node 0" */
 const char *show_state_colour(const char *state); /* NULL: none */

@@ -139,9 +139,8 @@ static void set_text(json_t *json, const char *key, const char *text) {
         json_object_set_new(json, key, json_string(text));
 }
 
-json_t *node_info_to_json(const struct node_info *info) {
+json_t *node_info_head_to_json(const struct node_info *info) {
     json_t *json = json_object();
-    json_t *gpus = json_array(), *guests = json_array();
 
     set_text(json, "name", info->name);
     set_text(json, "boot_id", info->boot_id ? info->boot_id : "");
@@ -150,12 +149,6 @@ json_t *node_info_to_json(const struct node_info *info) {
     json_object_set_new(json, "memory_total_bytes", json_integer(info->mem_total_bytes));
     json_object_set_new(json, "memory_used_bytes", json_integer(info->mem_used_bytes));
     json_object_set_new(json, "numa", numa_to_json(info->numa));
-    for (guint i = 0; i < info->gpus->len; i++)
-        json_array_append_new(gpus, gpu_to_json(info->gpus->pdata[i]));
-    json_object_set_new(json, "gpus", gpus);
-    for (guint i = 0; i < info->guests->len; i++)
-        json_array_append_new(guests, guest_to_json(info->guests->pdata[i]));
-    json_object_set_new(json, "guests", guests);
     json_object_set_new(json, "gpus_known", json_boolean(info->gpus_known));
     set_text(json, "gpu_text", info->gpu_text);
     json_object_set_new(json, "gpus_simulated", json_boolean(info->gpus_simulated));
@@ -165,6 +158,18 @@ json_t *node_info_to_json(const struct node_info *info) {
     set_text(json, "vm_text", info->vm_text);
     json_object_set_new(json, "disk_ok", json_boolean(info->disk_ok));
     set_text(json, "disk_text", info->disk_text);
+    return json;
+}
+
+json_t *node_info_to_json(const struct node_info *info) {
+    json_t *json = node_info_head_to_json(info), *gpus = json_array(), *guests = json_array();
+
+    for (guint i = 0; i < info->gpus->len; i++)
+        json_array_append_new(gpus, gpu_to_json(info->gpus->pdata[i]));
+    json_object_set_new(json, "gpus", gpus);
+    for (guint i = 0; i < info->guests->len; i++)
+        json_array_append_new(guests, guest_to_json(info->guests->pdata[i]));
+    json_object_set_new(json, "guests", guests);
     return json;
 }
 

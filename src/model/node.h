@@ -60,5 +60,6 @@ struct guest *node_info_guest(const struct node_info *info, uint32_t task_id);
 struct numa_node *node_info_numa(const struct node_info *info, int id);
 
 json_t *node_info_to_json(const struct node_info *info);
+json_t *node_info_head_to_json(const struct node_info *info); /* the same without cards and guests */
 /* New node_info, or NULL with KR_ERROR_BAD_REQUEST. Refuses duplicate GPU indices, UUIDs or PCI addresses. */
 struct node_info *node_info_from_json(const json_t *json, GError **error);
