@@ -4,7 +4,6 @@
 #include "vm/engine_qemu.h"
 
 #include <signal.h>
-#include <sodium.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@
 #include "vm/machine_boot.h"
 #include "vm/qemu_facts.h"
 
-enum { FOLLOW_MS = 200, MAX_SLICE_BYTES = 256 * 1024, SECRET_BYTES = 24 };
+enum { FOLLOW_MS = 200, MAX_SLICE_BYTES = 256 * 1024 };
 
 struct qemu_call;
 struct look {
@@ -278,13 +277,6 @@ static GHashTable *parse_labels(char *const *labels) {
     return table;
 }
 
-static char *make_secret(void) {
-    guint8 bytes[SECRET_BYTES];
-
-    randombytes_buf(bytes, sizeof bytes);
-    return g_base64_encode(bytes, sizeof bytes);
-}
-
 static struct machine_record *make_record(const struct engine_config *config) {
     struct machine_record *r = g_new0(struct machine_record, 1);
 
@@ -299,7 +291,6 @@ static struct machine_record *make_record(const struct engine_config *config) {
     r->gpu_pci = g_strdupv((char **)config->gpu_pci);
     r->state = MACHINE_CREATED;
     r->functions = g_array_new(FALSE, TRUE, sizeof(struct qemu_function));
-    r->secret = make_secret();
     r->created_ms = clock_wall_ms();
     return r;
 }

@@ -24,6 +24,7 @@ struct vm_disk {
     char *image; /* owned, as all below: it stands on */
     char *image_sha256;
     char *mac, *uuid; /* the machine's, for life */
+    char *secret;     /* of its guest agent */
     char *address;    /* in the machines' own network, "": none yet */
     int64_t bytes, created_ms;
 };

@@ -300,6 +300,14 @@ static void on_guest(void *user, const struct guest_state *state) {
     changed(m);
 }
 
+static void listen_to_guest(struct machine *m) {
+    struct vm_disk *disk = disk_store_find(m->context->store, m->record->vm->vps_id, NULL);
+
+    if (disk)
+        m->agent = agent_link_new(m->context->loop, m->run_fd, disk->secret, on_guest, m);
+    vm_disk_free(disk);
+}
+
 static void on_qmp_ready(void *user) {
     struct machine *m = user;
 
@@ -310,7 +318,7 @@ static void on_qmp_ready(void *user) {
     else
         let_go(m);
     if (!m->agent)
-        m->agent = agent_link_new(m->context->loop, m->run_fd, m->record->secret, on_guest, m);
+        listen_to_guest(m);
 }
 
 static void connect_monitor(struct machine *m) {

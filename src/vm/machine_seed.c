@@ -32,6 +32,16 @@ static bool takes_open(const struct machine *m) {
     return ok;
 }
 
+/* 3D controllers are data-centre cards, those with a display are not. */
+static bool is_data_centre(const struct machine *m) {
+    for (guint i = 0; i < m->record->functions->len; i++) {
+        unsigned pci_class = g_array_index(m->record->functions, struct qemu_function, i).pci_class;
+        if (pci_class >> 8 == 0x03)
+            return pci_class == 0x0302;
+    }
+    return false;
+}
+
 static enum cloud_driver driver_of(const struct machine *m) {
     const char *set = m->context->config->driver;
 
@@ -84,9 +94,11 @@ bool machine_write_seed(const struct machine *m, GError **error) {
     const struct vm_spec *vm = m->record->vm;
     const struct qemu_config *config = m->context->config;
     struct vm_disk *disk = disk_store_find(m->context->store, vm->vps_id, error);
-    g_autofree char *agent = guest_agent_script(m->record->secret);
+    g_autofree char *agent = disk ? guest_agent_script(disk->secret) : NULL;
     g_autofree char *text = read_below_root(m, "proc/driver/nvidia/version");
     g_autofree char *version = text ? cloud_driver_version(text) : NULL;
+    g_autofree char *source = cloud_driver_source(config->driver, version ? version : "", is_data_centre(m));
+    g_autofree char *sum = cloud_driver_sum(config->driver_sha256, version ? version : "");
     struct cloud_init c = {.hostname = vm->hostname,
                            .user = vm->user,
                            .ssh_keys = vm->ssh_keys,
@@ -96,8 +108,8 @@ bool machine_write_seed(const struct machine *m, GError **error) {
                            .driver = driver_of(m),
                            .driver_version = version ? version : "",
                            .is_open = takes_open(m),
-                           .driver_source = config->driver,
-                           .driver_sha256 = config->driver_sha256};
+                           .driver_source = source ? source : "",
+                           .driver_sha256 = sum};
     bool ok = false;
 
     if (disk) {

@@ -113,7 +113,7 @@ def test_what_a_killed_import_left_goes_with_the_next_one_a_day_later():
 
 def test_an_image_with_disks_on_it_stays():
     disks = folder / "vms" / "disks"
-    (disks / "7.json").write_text(json.dumps({"image": "web", "image_sha256": "0", "mac": "02:00:00:00:00:01", "uuid": "u", "bytes": 1,
+    (disks / "7.json").write_text(json.dumps({"image": "web", "image_sha256": "0", "mac": "02:00:00:00:00:01", "uuid": "u", "secret": "s", "bytes": 1,
                                               "created_ms": 1}))
     (disks / "7.qcow2").write_text("")
     assert "VPS 7" in qemu("image", "delete", "web", code=1).stderr

@@ -193,16 +193,55 @@ def test_a_guest_that_powers_off_is_stopped():
     assert vps().get("exit_code") == 0, vps()
 
 
+INSTALLER = """#!/bin/sh
+# Stands for NVIDIA's installer: what it leaves behind is what the module and nvidia-smi would say.
+echo "args: $*" > /root/installer-args
+mkdir -p /etc/modprobe.d
+echo 'install nvidia /bin/true' > /etc/modprobe.d/nvidia.conf
+cat > /usr/bin/nvidia-smi <<'END'
+#!/bin/sh
+case "$1" in -L) echo "GPU 0: H100" ;; *) echo "NVIDIA H100, 12, 1024, 81559, [N/A]" ;; esac
+END
+chmod 755 /usr/bin/nvidia-smi
+"""
+TOOLCHAIN = """#cloud-config
+bootcmd:
+- mkdir -p /lib/modules/$(uname -r)/build
+- ln -sf /bin/true /usr/local/bin/dkms
+- ln -sf /bin/true /usr/local/bin/cc
+"""
+
+
+def check_driver():
+    """Installed from the file with the right checksum, looked at in the guest, its GPUs reported; a failure is seen with its reason."""
+    told = guest(2)
+    assert told["driver"] == "ready", told
+    assert told["gpus"] == [{"name": "NVIDIA H100", "utilization_percent": 12, "memory_used_bytes": 1 << 30,
+                             "memory_total_bytes": 81559 << 20}], told
+    assert "--silent --dkms --kernel-module-type=proprietary" in ssh("sudo cat /root/installer-args", name="natvm").out
+    (c.dir / "shared" / "driver.run").write_text("#!/bin/sh\n# another file\n")
+    ssh("sudo /usr/local/sbin/kohakuriver-driver", code=1, name="natvm")
+    wait_until(lambda: "the failure is told: %r" % guest(2), lambda: guest(2).get("driver") == "failed", 60)
+    assert guest(2)["driver_text"] == "the file has another checksum"
+    assert re.search(r"driver +failed +the file has another checksum", c.cli("vps", "status", "natvm", code=0).out)
+
+
 def test_a_machine_in_the_nodes_own_network_reaches_the_world_and_not_the_node():
     """The node is in a network namespace: its one cable leads to this machine, which answers to the node's address only."""
     if not cable or not shutil.which("nft"):
         skip("needs a network namespace and nft")
     give_images("vms2")
+    installer = c.dir / "shared" / "driver.run"
+    installer.write_text(INSTALLER)
     c.add_node("natnode", vm_accel="tcg", vm_dir=c.dir / "vms2", prefix=cable.prefix, vm_bridge="krvms0", vm_nat="10.88.0.1/24",
-               vm_stop_grace_ms=30000)
+               vm_stop_grace_ms=30000, vm_shared_dir=c.dir / "shared", vm_driver="/shared/driver.run",
+               vm_driver_sha256=hashlib.sha256(INSTALLER.encode()).hexdigest())
     wait_machines("natnode")
-    c.cli("vps", "create", "-t", "natnode", "--vm-memory", "1024", "--vm-disk", "4G", "-c", "2", "--name", "natvm", "--network", "bridge",
-          "--public-key-file", str(key) + ".pub", code=0, timeout=180)
+    status, made = c.api("POST", "/vps", {
+        "target": "natnode", "name": "natvm", "image": "debian", "memory_bytes": 1 << 30, "disk_bytes": 4 << 30, "cores": 2, "user": "ops",
+        "network": "bridge", "installs_driver": True, "user_data": TOOLCHAIN,
+        "ssh_keys": [key.with_suffix(".key.pub").read_text().strip()]})
+    assert status == 201, made
     wait_ready(2)
     assert guest(2)["address"] == "10.88.0.2"
     assert ssh("hostname -I", name="natvm").out.strip() == "10.88.0.2"
@@ -210,6 +249,7 @@ def test_a_machine_in_the_nodes_own_network_reaches_the_world_and_not_the_node()
     assert "cluster_id" in version, version
     refused = ssh("curl -sS -m 5 http://10.88.0.1:22/; curl -sS -m 5 http://%s:22/" % cable.node, code=None, name="natvm")
     assert refused.err.count("timed out") == 2, refused  # a closed port would refuse at once
+    check_driver()
     c.cli("vps", "stop", "natvm", code=0)
     wait_until(lambda: "it is off: %r" % vps(2), lambda: vps(2)["state"] == "stopped", 90)
 
