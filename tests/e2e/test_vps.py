@@ -20,13 +20,9 @@ def setup_module():
     if not shutil.which("qemu-system-x86_64"):
         skip("qemu-system-x86_64 is not installed")
     c = Cluster(nodes=("mynode",), engine=False)
-    c["mynode"].daemon.stop()
-    c["mynode"].options["vm-accel"] = "tcg"
-    c["mynode"].options["vm-stop-grace-ms"] = 3000
     machines.make_image(c["mynode"], "tiny", "")
     machines.make_image(c["mynode"], "off", " off")
-    c["mynode"].start()
-    wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
+    restart_with(vm_accel="tcg", vm_stop_grace_ms=3000)
 
 
 def teardown_module():
@@ -145,6 +141,27 @@ def test_the_console_can_be_reached_through_the_host():
     assert "is off" in c.cli("ssh", "--stdio", "vm1", code=1).err
 
 
+def restart_with(**options):
+    node = c["mynode"]
+    node.daemon.stop()
+    node.options.update({key.replace("_", "-"): value for key, value in options.items()})
+    node.start()
+    wait_until(lambda: "machines can be run: %r" % node.status(), lambda: node.status()["vm_ok"], 30)
+
+
+def test_a_guest_that_never_gets_ready_is_shown_as_late_or_its_machine_ended():
+    restart_with(vm_ready_timeout_ms=1500)
+    vps_id = create("late")
+    wait_until(lambda: "it is late: %r" % vps(vps_id), lambda: vps(vps_id).get("guest", {}).get("late"), 30)
+    assert vps(vps_id)["state"] == "running" and not vps(vps_id)["guest"]["heard"]
+    assert "late" in c.cli("vps", "status", "late", code=0).out
+    restart_with(vm_ready_policy="stop")  # it is a setting of the node, so also for what runs already
+    ended = wait_state(vps_id, "failed")
+    assert "vm_ready_timeout_ms" in ended["reason"] and not ended["holds_lease"], ended
+    assert not qemus()
+    restart_with(vm_ready_timeout_ms=0)
+
+
 FUSSY = """#!/bin/sh
 # QEMU, but the first machine finds its port taken: the same words and end as QEMU's own.
 case "$*" in *hostfwd=*)
@@ -162,10 +179,7 @@ def test_a_port_that_somebody_took_is_no_end_of_a_start():
     (folder / "qemu").write_text(FUSSY % {"dir": c.dir})
     (folder / "qemu").chmod(0o755)
     (folder / "qemu-img").symlink_to(shutil.which("qemu-img"))
-    c["mynode"].daemon.stop()
-    c["mynode"].options["qemu-binary"] = folder / "qemu"
-    c["mynode"].start()
-    wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
+    restart_with(qemu_binary=folder / "qemu")
     vps_id = create("fussy")
     assert wait_state(vps_id, "running", "failed")["state"] == "running", vps(vps_id)
     assert (c.dir / "lost").exists()
@@ -191,12 +205,7 @@ def test_user_cgroup_and_numa_node_are_qemus():
     cgroup, node = cgroup2(), c["mynode"]
     for folder in (c.dir, node.dir, node.state_dir):  # that user must be able to reach vm_dir
         folder.chmod(0o711)
-    node.daemon.stop()
-    node.options.update({"qemu-binary": "qemu-system-x86_64", "vm-user": "nobody"})
-    if cgroup:
-        node.options["vm-cgroup"] = cgroup
-    node.start()
-    wait_until(lambda: "machines can be run: %r" % node.status(), lambda: node.status()["vm_ok"], 30)
+    restart_with(qemu_binary="qemu-system-x86_64", vm_user="nobody", vm_cgroup=cgroup or "")
     before = set(qemus())
     vps_id = create("bound", target="mynode:0")
     (pid,) = set(qemus()) - before
