@@ -76,18 +76,21 @@ static char **name_servers(const struct machine *m) {
 }
 
 /* With its address, where that is given by the node. */
-static bool write_placed(const struct machine *m, const struct vm_disk *disk, struct cloud_init *c, GError **error) {
+static bool write_placed(const struct machine *m, const struct vm_disk *disk, const struct cloud_init *unplaced,
+                         GError **error) {
+    g_autofree char *address = g_strdup_printf("%s/%d", disk->address,
+                                               machine_needs_nat(m) ? m->context->nat->prefix : 0);
+    g_auto(GStrv) servers = name_servers(m);
     char gateway[NAT_ADDRESS_BYTES];
-    g_autofree char *address = NULL;
-    g_auto(GStrv) servers = NULL;
+    struct cloud_init c = *unplaced;
 
-    if (machine_needs_nat(m)) {
-        nat_address_to_str(m->context->nat->address, gateway);
-        c->address = address = g_strdup_printf("%s/%d", disk->address, m->context->nat->prefix);
-        c->gateway = gateway;
-        c->name_servers = servers = name_servers(m);
-    }
-    return write_files(m, c, error);
+    if (!machine_needs_nat(m))
+        return write_files(m, unplaced, error);
+    nat_address_to_str(m->context->nat->address, gateway);
+    c.address = address;
+    c.gateway = gateway;
+    c.name_servers = servers;
+    return write_files(m, &c, error);
 }
 
 bool machine_write_seed(const struct machine *m, GError **error) {

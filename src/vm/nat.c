@@ -82,30 +82,36 @@ char *nat_choose_address(const struct nat_net *net, const char *const *taken, GE
     return NULL;
 }
 
-char *nat_ruleset(const struct nat_net *net) {
-    char network[NAT_ADDRESS_BYTES];
+static const char rules[] = "table inet kohakuriver_BRIDGE\n"
+                            "delete table inet kohakuriver_BRIDGE\n"
+                            "table inet kohakuriver_BRIDGE {\n"
+                            "  chain postrouting {\n"
+                            "    type nat hook postrouting priority srcnat; policy accept;\n"
+                            "    ip saddr NETWORK oifname != \"BRIDGE\" masquerade\n"
+                            "  }\n"
+                            "  chain input {\n"
+                            "    type filter hook input priority filter; policy accept;\n"
+                            "    iifname \"BRIDGE\" ct state established,related accept\n"
+                            "    iifname \"BRIDGE\" ip protocol icmp accept\n"
+                            "    iifname \"BRIDGE\" drop\n"
+                            "  }\n"
+                            "  chain forward {\n"
+                            "    type filter hook forward priority filter; policy accept;\n"
+                            "    oifname \"BRIDGE\" ct state established,related accept\n"
+                            "    oifname \"BRIDGE\" drop\n"
+                            "  }\n"
+                            "}\n";
 
-    nat_address_to_str(net->address & mask_of(net), network);
-    return g_strdup_printf("table inet kohakuriver_%1$s\n"
-                           "delete table inet kohakuriver_%1$s\n"
-                           "table inet kohakuriver_%1$s {\n"
-                           "  chain postrouting {\n"
-                           "    type nat hook postrouting priority srcnat; policy accept;\n"
-                           "    ip saddr %2$s/%3$d oifname != \"%1$s\" masquerade\n"
-                           "  }\n"
-                           "  chain input {\n"
-                           "    type filter hook input priority filter; policy accept;\n"
-                           "    iifname \"%1$s\" ct state established,related accept\n"
-                           "    iifname \"%1$s\" ip protocol icmp accept\n"
-                           "    iifname \"%1$s\" drop\n"
-                           "  }\n"
-                           "  chain forward {\n"
-                           "    type filter hook forward priority filter; policy accept;\n"
-                           "    oifname \"%1$s\" ct state established,related accept\n"
-                           "    oifname \"%1$s\" drop\n"
-                           "  }\n"
-                           "}\n",
-                           net->bridge, network, net->prefix);
+char *nat_ruleset(const struct nat_net *net) {
+    GString *text = g_string_new(rules);
+    char first[NAT_ADDRESS_BYTES];
+    g_autofree char *network = NULL;
+
+    nat_address_to_str(net->address & mask_of(net), first);
+    network = g_strdup_printf("%s/%d", first, net->prefix);
+    g_string_replace(text, "NETWORK", network, 0);
+    g_string_replace(text, "BRIDGE", net->bridge, 0);
+    return g_string_free(text, FALSE);
 }
 
 char **nat_name_servers(const char *resolv_conf) {
