@@ -236,6 +236,18 @@ static void leave_out(struct gpu_looker *looker, struct gpu_look *look) {
     xid_balance_settle(&memory->xids, false, clock_mono_ms(), look->gpu);
 }
 
+/* It is on its way to or from vfio-pci, or somebody's: of all that there is, only the name of its driver is read. */
+static void keep_off(struct gpu_looker *looker, struct gpu_look *look) {
+    struct memory *memory = memory_of(looker, look->pci.address);
+    bool is_away = strcmp(look->pci.driver, "vfio-pci") == 0;
+
+    look->gpu->condition = is_away ? GPU_CONDITION_VFIO : GPU_CONDITION_SWITCHING;
+    look->gpu->reason = g_strdup(is_away ? "bound to vfio-pci" : "it is being switched to or from vfio-pci");
+    g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
+    forget_figures(memory);
+    xid_balance_settle(&memory->xids, false, clock_mono_ms(), look->gpu);
+}
+
 /* ---- who uses it ---- */
 
 static struct gpu_user *user_of(GArray *users, pid_t pid) {
@@ -365,7 +377,9 @@ static void take_looks(struct gpu_looker *looker, const GArray *cards, const str
             continue;
         }
         g_ptr_array_add(looks->list, look);
-        if (list_has(question->leave_out, pci->address))
+        if (list_has(question->hands_off, pci->address))
+            keep_off(looker, look);
+        else if (list_has(question->leave_out, pci->address))
             leave_out(looker, look);
         else
             look_at(looker, look, question, say_at);

@@ -11,6 +11,7 @@
 struct gpu_question {
     const json_t *uuids;     /* only these cards; NULL: all */
     const json_t *leave_out; /* PCI addresses of cards not to be touched; may be NULL */
+    const json_t *hands_off; /* the same, of cards that are switched to vfio-pci and back; may be NULL */
     bool with_users, with_sites;
     int64_t slow_ms, rare_ms; /* how old figures of these tiers may be; 0: read now. Not read at all in a check */
     int64_t xids_after_us;    /* what the kernel logged until then is known */

@@ -127,8 +127,7 @@ static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
     return copy;
 }
 
-/* There is no answer: all cards that are known from anywhere are unknown now (R3). */
-static void turn_unknown(struct gpu_monitor *monitor, const char *why) {
+void monitor_turn_unknown(struct gpu_monitor *monitor, const char *why) {
     GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
     const GPtrArray *last = monitor->snapshot.gpus;
     bool known = monitor->snapshot.taken_ms > 0 && monitor->snapshot.known;
@@ -410,12 +409,12 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
             monitor->processes_ms = monitor->asked_ms;
         take_report(monitor, report);
     } else if (report) {
-        turn_unknown(monitor, report->text);
+        monitor_turn_unknown(monitor, report->text);
         monitor->snapshot.known = false;
     } else if (monitor->failures == 1 && monitor->blames_card && monitor->snapshot.taken_ms > 0) {
         turn_suspects_unknown(monitor, why);
     } else {
-        turn_unknown(monitor, answer ? error->message : why);
+        monitor_turn_unknown(monitor, answer ? error->message : why);
     }
     gpu_report_free(report);
     uv_timer_start(monitor->timer, on_sample_time,
@@ -471,6 +470,14 @@ const struct gpu_snapshot *gpu_monitor_snapshot(const struct gpu_monitor *monito
 
 /* ---- life ---- */
 
+static uv_timer_t *timer_new(struct gpu_monitor *monitor) {
+    uv_timer_t *timer = g_new0(uv_timer_t, 1);
+
+    uv_timer_init(monitor->loop, timer);
+    timer->data = monitor;
+    return timer;
+}
+
 struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_config *config,
                                     void (*on_update)(void *user), void *user, GError **error) {
     struct gpu_link_config link = {config->worker_exe ? config->worker_exe : "/proc/self/exe", config->sysfs_root,
@@ -492,6 +499,8 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->slow_interval_ms = config->slow_interval_ms ? config->slow_interval_ms : SLOW_EVERY_MS;
     monitor->process_interval_ms = config->process_interval_ms ? config->process_interval_ms : PROCESSES_EVERY_MS;
     monitor->health_interval_ms = config->health_interval_ms ? config->health_interval_ms : HEALTH_EVERY_MS;
+    monitor->deadline_ms = config->deadline_ms;
+    monitor->away = g_new0(char *, 1);
     monitor->wants_sites = true;
     monitor->on_update = on_update;
     monitor->user = user;
@@ -500,10 +509,9 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->sites = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpu_site_free);
     monitor->checks = g_hash_table_new(NULL, NULL);
     monitor->queries = g_hash_table_new(NULL, NULL);
-    monitor->timer = g_new0(uv_timer_t, 1);
-    uv_timer_init(loop, monitor->timer);
-    monitor->timer->data = monitor;
-    turn_unknown(monitor, "the first look at the GPUs is not done yet");
+    monitor->timer = timer_new(monitor);
+    monitor->let_go = timer_new(monitor);
+    monitor_turn_unknown(monitor, "the first look at the GPUs is not done yet");
     monitor->link = gpu_link_new(loop, &link, &handlers, monitor);
     sample(monitor);
     return monitor;
@@ -516,6 +524,8 @@ void gpu_monitor_free(struct gpu_monitor *monitor) {
         return;
     gpu_link_free(monitor->link);
     uv_close((uv_handle_t *)monitor->timer, on_timer_closed);
+    uv_close((uv_handle_t *)monitor->let_go, on_timer_closed);
+    g_strfreev(monitor->away);
     monitor_drop_questions(monitor);
     g_hash_table_unref(monitor->sites);
     g_hash_table_unref(monitor->holders);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "runner/card_watch.h"
 #include "runner/runner_config.h"
 #include "runner/runner_internal.h"
 #include "vfio/vfio_switch.h"
@@ -16,6 +17,7 @@
 struct machines {
     struct runner *runner;
     struct vfio_switcher *switcher;
+    struct card_watch *watch;
     struct image_store *store;
     struct engine *engine;
     struct engine_call *probe;
@@ -129,6 +131,7 @@ void machines_recover(struct machines *m, void (*on_done)(void *user), void *use
     m->on_recovered = on_done;
     m->recovered_user = user;
     vfio_switcher_recover(m->switcher, on_recovered, m);
+    card_watch_update(m->watch); /* what the journals name is not opened, before the first look */
 }
 
 /* ---- can it? ---- */
@@ -186,13 +189,20 @@ bool machines_delete_disk(struct machines *m, uint32_t vps_id, GError **error) {
 
 /* ---- life ---- */
 
+static void on_cards(void *user) { runner_on_machines(((struct machines *)user)->runner); }
+
 static bool open_switcher(struct machines *m, const char *state_dir, GError **error) {
     g_autofree char *journals = g_build_filename(state_dir, "vfio", NULL);
+    const char *hook = config_str(m->runner->config, "vfio_hook");
     struct vfio_switcher_config config = {.root = config_str(m->runner->config, "sysfs_root"),
                                           .journal_dir = journals,
-                                          .boot_id = node_facts_boot_id(m->runner->facts)};
+                                          .boot_id = node_facts_boot_id(m->runner->facts),
+                                          .nvidia_smi = config_str(m->runner->config, "nvidia_smi"),
+                                          .hook = hook[0] ? hook : NULL,
+                                          .step_deadline_ms = config_int(m->runner->config, "vfio_deadline_ms")};
 
-    m->switcher = vfio_switcher_new(&m->runner->loop, &config, error);
+    m->watch = card_watch_new(m->runner->monitor, on_cards, m);
+    m->switcher = card_watch_switcher(m->watch, &m->runner->loop, &config, error);
     return m->switcher != NULL;
 }
 
@@ -221,6 +231,7 @@ void machines_free(struct machines *m) {
         engine_free(m->engine);
     image_store_free(m->store);
     vfio_switcher_free(m->switcher);
+    card_watch_free(m->watch);
     g_free(m->text);
     g_free(m);
 }

@@ -60,6 +60,10 @@ const struct config_key runner_config_keys[] = {
     {"vm_driver", CONFIG_STRING, "distribution", 0, 0, NULL, "NVIDIA driver for guests that want one: distribution, or the URL or path (in the guest) of a .run file"},
     {"vm_driver_sha256", CONFIG_STRING, "", 0, 0, NULL, "of that .run file; without it the file is not run"},
     {"vm_accel", CONFIG_CHOICE, "auto", 0, 0, "auto|kvm|tcg", "how machines run: auto is kvm where a trial guest runs, else tcg (slow)"},
+    {"vfio_hook", CONFIG_PATH, "", 0, 0, NULL, "program that is run as `HOOK before-bind ADDRESS` before a GPU goes to a machine and `HOOK after-give-back "
+     "ADDRESS` afterwards, to make DCGM let go of it for instance; empty: none"},
+    {"vfio_deadline_ms", CONFIG_INT, "10000", 100, HOUR_MS, NULL, "for one step of switching a GPU to a machine or back; later is stuck"},
+    {"nvidia_smi", CONFIG_STRING, "nvidia-smi", 0, 0, NULL, "tells nvidia-persistenced to let go of one GPU, a name or a path"},
     {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
     {NULL, 0, NULL, 0, 0, NULL, NULL},
 };

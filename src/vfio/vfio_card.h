@@ -23,6 +23,7 @@
     X(BOOT_VGA, "boot_vga", true, "make another card the firmware's console, or go without one")                     \
     X(SRIOV, "sriov_active", true, "switch its virtual functions off (sriov_numvfs)")                                \
     X(HELD, "held", true, "end what holds it")                                                                       \
+    X(DCGM, "held_by_dcgm", true, "stop DCGM, or name a hook that makes it let go (vfio_hook)")                      \
     X(PERSISTENCE, "held_by_persistenced", false, "it lets go of this card alone when the card is bound")            \
     X(NO_RESET, "no_reset", false, "the card may not work a second time before the node has been rebooted")
 

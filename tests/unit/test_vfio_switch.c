@@ -488,6 +488,51 @@ static void test_persistence(void) {
     tree_remove(root);
 }
 
+/* DCGM holds every card, and nobody can tell it to let go of one: refused with its name and what to do. A hook may see to it, and is not
+ * believed (a look follows). */
+static void test_dcgm(void) {
+    g_autofree char *root = tree_of_machine(), *script = NULL, *hook = NULL;
+    struct agent *a = agent_new(root);
+    pid_t pid = start_holder(root, "nv-hostengine");
+
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_REFUSED, " nv-hostengine, ");
+    assert_error(a, KR_ERROR_REFUSED, "systemctl stop nvidia-dcgm");
+    agent_free(a);
+    script = g_strdup_printf("#!/bin/sh\ncd %s\n[ ! -e works ] || kill -9 $(cat holder)\n", root);
+    hook = put_program(root, "hook", script);
+    a = agent_new_with(root, &(struct vfio_switcher_config){.hook = hook});
+    agent_recover(a);
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_IO, " nv-hostengine, ");
+    assert_error(a, KR_ERROR_IO, "(undone)");
+    assert_drivers(root, "0000:01", HOME);
+    tree_put(root, "works", "", 0);
+    agent_bind(a, "vps-1", CARD);
+    g_assert_cmpstr(a->error, ==, NULL);
+    waitpid(pid, NULL, 0);
+    agent_free(a);
+    tree_remove(root);
+}
+
+/* The node's own worker hangs in the driver and cannot be ended: after the deadline the look names it, and nothing is written. */
+static void test_own_worker_stays(void) {
+    g_autofree char *root = tree_of_machine();
+    struct agent *a = agent_new_with(root, &(struct vfio_switcher_config){.step_deadline_ms = 500});
+    pid_t pid = start_holder(root, "kohakuriver");
+
+    agent_recover(a);
+    a->lets_go = false;
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_REFUSED, " kohakuriver, ");
+    assert_error(a, KR_ERROR_REFUSED, "hangs in the driver: see the kernel's log, reboot");
+    assert_drivers(root, "0000:01", HOME);
+    g_assert_false(has_journal(a, "vps-1"));
+    end_holder(pid);
+    agent_free(a);
+    tree_remove(root);
+}
+
 /* It was told, and did not let go: nothing is unbound. */
 static void test_persistence_stays(void) {
     g_autofree char *root = tree_of_machine();
@@ -564,6 +609,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/vfio/switch/held", test_held);
     g_test_add_func("/vfio/switch/persistence", test_persistence);
     g_test_add_func("/vfio/switch/persistence_stays", test_persistence_stays);
+    g_test_add_func("/vfio/switch/dcgm", test_dcgm);
+    g_test_add_func("/vfio/switch/own_worker_stays", test_own_worker_stays);
     g_test_add_func("/vfio/switch/no_journal", test_no_journal);
     g_test_add_func("/vfio/switch/no_helper", test_no_helper);
     g_test_add_func("/vfio/switch/write_step", test_write_step);
