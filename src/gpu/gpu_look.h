@@ -21,9 +21,10 @@ struct gpu_question {
 struct gpu_look {
     struct gpu_pci_card pci;
     struct gpu *gpu;
-    GArray *users;         /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
-    bool is_answering;     /* its library answered for it: its users can be asked for */
-    char *error;           /* why users are not complete */
+    GArray *users;     /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
+    bool is_answering; /* its library answered for it: its users can be asked for */
+    bool is_bare;      /* no driver of its vendor has it: only its DRM nodes can be held, when another one made some */
+    char *error;       /* why users are not complete */
     struct gpu_site *site; /* NULL: not asked */
     size_t backend;        /* its place in gpu_backends[] */
     dev_t nodes[GPU_MAX_NODES];

@@ -120,7 +120,7 @@ static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
     copy->condition = GPU_CONDITION_UNKNOWN;
     copy->proof = (struct proof){0};
     for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
-        if (i != GPU_MEM_TOTAL && i != GPU_MINOR && i != GPU_NUMA && i != GPU_POWER_LIMIT)
+        if (i != GPU_MEM_TOTAL && i != GPU_MINOR && i != GPU_NUMA && i != GPU_IOMMU_GROUP && i != GPU_POWER_LIMIT)
             gpu_unset(copy, i);
     g_free(copy->reason);
     copy->reason = g_strdup(why);
@@ -218,12 +218,12 @@ static void judge_death(struct gpu *gpu) {
 
 /* A list that was asked for before the lease changed may still show the task that is gone, or not yet the one that
  * came. */
-static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card) {
+static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card, const char *uuid) {
     struct holders *holders;
 
-    if (!card->users || !card->gpu->uuid[0])
+    if (!card->users || !uuid[0])
         return;
-    holders = monitor_holders(monitor, card->gpu->uuid);
+    holders = monitor_holders(monitor, uuid);
     if (holders->lease_began && monitor->asked_ms <= holders->lease_began) {
         monitor->wants_processes = true;
         return;
@@ -233,7 +233,7 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
     holders->is_listed = !card->users_error;
     if (!holders->text && !card->users_error && !holders->is_leased && gpu_has(card->gpu, GPU_MEM_USED) &&
         gpu_figure(card->gpu, GPU_MEM_USED) <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
-        gpu_index_learn_idle(monitor->index, card->gpu->uuid, gpu_figure(card->gpu, GPU_MEM_USED));
+        gpu_index_learn_idle(monitor->index, uuid, gpu_figure(card->gpu, GPU_MEM_USED));
 }
 
 /* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2),
@@ -254,9 +254,11 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     struct holders *holders = gpu->uuid[0] ? g_hash_table_lookup(monitor->holders, gpu->uuid) : NULL;
     g_autofree char *memory = NULL;
 
-    if (gpu->condition != GPU_CONDITION_OK && holders)
+    bool can_be_used = gpu->condition == GPU_CONDITION_OK || gpu->condition == GPU_CONDITION_BARE;
+
+    if (!can_be_used && holders)
         holders->rest_samples = 0;
-    if (gpu->condition != GPU_CONDITION_OK || (holders && holders->is_leased))
+    if (!can_be_used || (holders && holders->is_leased))
         return;
     if (!holders || !holders->text) {
         memory = monitor_memory_why(monitor, gpu);
@@ -269,6 +271,7 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     if (holders)
         holders->rest_samples = 0;
     gpu->condition = GPU_CONDITION_FOREIGN;
+    g_free(gpu->reason);
     gpu->reason = memory ? g_steal_pointer(&memory) : g_strdup_printf("%s without a lease", holders->text);
 }
 
@@ -316,7 +319,7 @@ json_t *gpu_monitor_topology(const struct gpu_monitor *monitor) {
 
 static void take_card(struct gpu_monitor *monitor, struct gpu_report_card *card, struct gpu *gpu) {
     monitor_note_xids(monitor, gpu);
-    note_users(monitor, card);
+    note_users(monitor, card, gpu->uuid);
     judge_use(monitor, gpu);
     judge_death(gpu);
     if (card->site && gpu->uuid[0])
@@ -456,6 +459,7 @@ static void on_worker_started(void *user) {
 void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool leased) {
     struct holders *holders = monitor_holders(monitor, uuid);
 
+    gpu_index_pin(monitor->index, uuid, leased);
     if (holders->is_leased == leased)
         return;
     holders->is_leased = leased;

@@ -54,6 +54,7 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
 struct gpu_check {
     char uuid[GPU_UUID_MAX_BYTES + 1];
     bool is_free;
+    bool is_bare; /* it is free, and no driver of its vendor has it: a container cannot use it */
     /* PROOF_CARD of one look when it is free. A kind of card without a memory figure is judged by its processes alone: its
      * memory counts as idle. A look in which an XID shows that is worse than an application's own finds no free card. */
     struct proof proof;

@@ -103,18 +103,36 @@ static void cancel(struct vm_devices_call *call) {
 
 static const struct vm_devices_ops devices = {.bind = bind_cards, .give_back = give_back, .cancel = cancel};
 
-void machines_amend_gpu(const struct machines *m, struct gpu *gpu) {
-    const char *reason = "";
-    enum vfio_state state = vfio_state_of(m->switcher, gpu->pci, &reason);
+/* What is going on with a card, and what ends it. */
+static char *words_of(const struct vfio_hold *hold) {
+    switch (hold->state) {
+    case VFIO_BINDING: return g_strdup_printf("binding to vfio-pci for %s: %s", hold->owner, hold->step);
+    case VFIO_GIVING_BACK: return g_strdup_printf("being given back by %s: %s", hold->owner, hold->step);
+    case VFIO_BOUND: return g_strdup_printf("bound to vfio-pci for %s", hold->owner);
+    case VFIO_STUCK:
+        return g_strdup_printf(
+            "stuck: needs reboot, unless the write returns (then it is given back by itself): %.320s", hold->reason);
+    default:
+        return g_strdup_printf("broken: %.320s; put that right and it is given back at the next stop, or reboot",
+                               hold->reason);
+    }
+}
 
-    if (state == VFIO_IDLE || state == VFIO_BOUND)
+void machines_amend_gpu(const struct machines *m, struct gpu *gpu) {
+    const char *owner = vfio_owner_of(m->switcher, gpu->pci);
+    const struct vfio_hold *hold = owner ? vfio_hold_of(m->switcher, owner) : NULL;
+
+    if (!hold || hold->state == VFIO_IDLE || (hold->state == VFIO_BOUND && gpu->condition != GPU_CONDITION_VFIO))
         return;
-    gpu->condition = state == VFIO_BINDING || state == VFIO_GIVING_BACK ? GPU_CONDITION_SWITCHING : GPU_CONDITION_FAULT;
+    if (hold->state != VFIO_BOUND)
+        gpu->condition = hold->state == VFIO_BINDING || hold->state == VFIO_GIVING_BACK ? GPU_CONDITION_SWITCHING
+                                                                                        : GPU_CONDITION_FAULT;
     g_free(gpu->reason);
-    gpu->reason = reason[0] ? g_strdup_printf("%s: %.400s", vfio_state_to_str(state), reason)
-                            : g_strdup(vfio_state_to_str(state));
+    gpu->reason = words_of(hold);
     gpu->proof = (struct proof){0};
 }
+
+json_t *machines_switches_to_json(const struct machines *m) { return vfio_switcher_to_json(m->switcher); }
 
 /* ---- recovery ---- */
 

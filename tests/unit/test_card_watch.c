@@ -355,6 +355,34 @@ static void test_old_library(struct node *n, const void *data) {
     assert_home(n);
 }
 
+/* Without a driver of its vendor the card is for machines, and stays who it is; it is proved at rest, goes and comes back as it was. */
+static void test_bare(struct node *n, const void *data) {
+    struct fixture *f = &n->f;
+    g_autofree char *link = g_build_filename(f->root, "sys/bus/pci/devices/" CARD "/driver", NULL);
+
+    stop_switcher(n);
+    stop_monitor(f);
+    unlink(link);
+    tree_put_of(f->root, CARD, "default_driver", "", -1);
+    start_monitor(f);
+    start_switcher(n);
+    WAIT_FOR(f, count(f) == 4 && gpu(f, 0)->condition == GPU_CONDITION_BARE && proof_of_rest(&gpu(f, 0)->proof));
+    g_assert_cmpstr(gpu(f, 0)->uuid, ==, uuid_of(f, 0));
+    g_assert_cmpint(gpu(f, 0)->index, ==, 0);
+    check(f, 0, 1);
+    g_assert_true(f->is_free[0]);
+    bind_card(n);
+    g_assert_cmpstr(n->error, ==, NULL);
+    assert_away(n);
+    give_back(n);
+    g_assert_cmpstr(driver_of(n), ==, "");
+    WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_BARE && proof_of_rest(&gpu(f, 0)->proof));
+    tree_put_of(f->root, CARD, "config", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16);
+    WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_FAULT); /* nothing answers there */
+    check(f, 0, 1);
+    g_assert_false(f->is_free[0]);
+}
+
 int main(int argc, char **argv) {
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
 
@@ -372,5 +400,6 @@ int main(int argc, char **argv) {
     ADD("undone", test_undone);
     ADD("long_switch", test_long_switch);
     ADD("old_library", test_old_library);
+    ADD("bare", test_bare);
     return g_test_run();
 }
