@@ -416,7 +416,7 @@ static void take_looks(struct gpu_looker *looker, const GArray *cards, const str
             leave_out(looker, look);
         else
             look_at(looker, look, question, say_at);
-        if (question->with_sites)
+        if (question->with_sites && !list_has(question->hands_off, pci->address))
             look_for_site(looker, look, say_at);
     }
 }

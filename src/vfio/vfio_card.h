@@ -19,7 +19,7 @@
     X(OFF_THE_BUS, "off_the_bus", true, "reboot the node; see the kernel's log for why the card left")               \
     X(NO_GROUP, "no_iommu_group", true, "switch the IOMMU on: see `iommu`")                                          \
     X(FOREIGN, "foreign_in_group", true, "move one of the two to another slot; see `kohakuriver qemu acs-override`") \
-    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: give both cards to it")                \
+    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: name both cards, or say --with-group") \
     X(BOOT_VGA, "boot_vga", true, "make another card the firmware's console, or go without one")                     \
     X(SRIOV, "sriov_active", true, "switch its virtual functions off (sriov_numvfs)")                                \
     X(HELD, "held", true, "end what holds it")                                                                       \

@@ -285,6 +285,33 @@ static void test_reboot(void) {
     tree_remove(root);
 }
 
+/* The buses are numbered anew while a machine has the card, as after a rescan: somebody else answers at its addresses. Nothing is written to
+ * those, and the state has a name (R4, L48). */
+static void test_renumbered(void) {
+    static const struct tree_function stranger = {"0000:01:00.0", "0x020000", "8086:1521", "igb", 9};
+    g_autofree char *root = tree_of_machine(), *now = NULL;
+    struct agent *a = agent_new(root);
+    const char *reason;
+
+    agent_bind(a, "vps-1", CARD);
+    for (int i = 0; i < 4; i++) {
+        g_autofree char *old = g_strdup_printf("%s/sys/bus/pci/devices/0000:01:00.%d", root, i);
+        g_autofree char *new = g_strdup_printf("%s/sys/bus/pci/devices/0000:04:00.%d", root, i);
+        g_assert_cmpint(g_rename(old, new), ==, 0);
+    }
+    tree_add(root, &stranger);
+    agent_give_back(a, "vps-1");
+    assert_error(a, KR_ERROR_IO, "0000:01:00.0 is another device now, it was 10de:2684: nothing was written");
+    assert_error(a, KR_ERROR_IO, "0000:01:00.3 has left the bus");
+    g_assert_cmpint(vfio_state_of(a->s, CARD, &reason), ==, VFIO_BROKEN);
+    now = tree_drivers(root, "0000:01:00.0");
+    g_assert_cmpstr(now, ==, "igb");
+    agent_bind(a, "vps-2", "0000:02:00.0"); /* the others go on */
+    g_assert_cmpstr(a->error, ==, NULL);
+    agent_free(a);
+    tree_remove(root);
+}
+
 /* A journal that cannot be read is a named state, and not forgotten. */
 static void test_bad_journal(void) {
     static const char *const bad[] = {"", "{", "{}", "{\"owner\":\"vps-2\"}", "[1]"};
@@ -602,6 +629,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/vfio/switch/late", test_late);
     g_test_add_func("/vfio/switch/broken", test_broken);
     g_test_add_func("/vfio/switch/reboot", test_reboot);
+    g_test_add_func("/vfio/switch/renumbered", test_renumbered);
     g_test_add_func("/vfio/switch/bad_journal", test_bad_journal);
     g_test_add_func("/vfio/switch/order", test_order);
     g_test_add_func("/vfio/switch/let_go", test_let_go);

@@ -174,7 +174,7 @@ class Result:
 
 class Bed:
     def __init__(self, build, machines=False):
-        self.memory_mib = 1024 if machines else 640
+        self.memory_mib, self.cpus = (1024, 2) if machines else (640, 1)
         self.qemu = need_program("qemu-system-x86_64", "qemu-system-x86")
         busybox = need_program("busybox", "busybox-static")
         self.vmlinux, modules = unpacked_kernel()
@@ -222,7 +222,7 @@ class Bed:
         more.file("test.sh", script.encode())
         image = self.work / ("%s.img" % hashlib.sha256(script.encode()).hexdigest()[:12])
         image.write_bytes(self.base + more.bytes())
-        argv = [self.qemu, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64", "-smp", "1", "-m", str(self.memory_mib),
+        argv = [self.qemu, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64", "-smp", str(self.cpus), "-m", str(self.memory_mib),
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
                 "-device", "intel-iommu,intremap=on,caching-mode=on", "-kernel", str(self.vmlinux), "-initrd", str(image),
                 "-append", "console=ttyS0 quiet intel_iommu=on panic=-1", "-audiodev", "none,id=a0"]

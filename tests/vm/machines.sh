@@ -10,7 +10,7 @@ until_ok() {
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$(now_ms)" -lt "$end" ] || { echo "NEVER $*"; return 1; }
-        sleep 0.2
+        sleep 0.4
     done
 }
 
