@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
+.PHONY: all build web web-bundle test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -20,6 +20,12 @@ test-build: $(TEST)/build.ninja
 	ninja -C $(TEST) -j$(JOBS)
 $(TEST)/build.ninja:
 	meson setup $(TEST) -Dfault_points=true
+
+web: ## build the dashboard alone (building the program does it too)
+	tools/web_bundle.py build
+WEB_BUNDLE ?= var/web-bundle
+web-bundle: ## the dashboard in WEB_BUNDLE=DIR, for builds without Node (meson setup -Dweb_bundle=DIR)
+	tools/web_bundle.py export $(WEB_BUNDLE)
 
 deps: ## install what building and running needs (Debian packages)
 	tools/deps.sh
@@ -50,7 +56,7 @@ e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 gpu: test-build ## the worker against nvidia-smi, on a machine with a real card
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only gpu
 vm: test-build ## the program on a real kernel with VFIO and emulated cards, in QEMU (NAME=… picks tests)
-	KR_LONG=1 $(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
 
 san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false

@@ -5,17 +5,24 @@
 set -u
 
 build=(build-essential meson ninja-build pkg-config libglib2.0-dev libuv1-dev libmicrohttpd-dev libwslay-dev
-    libcurl4-openssl-dev libjansson-dev libsqlite3-dev libsodium-dev libsystemd-dev libsmartcols-dev)
+    libcurl4-openssl-dev libjansson-dev libsqlite3-dev libsodium-dev libsystemd-dev libsmartcols-dev libmnl-dev)
 demo=(docker.io busybox-static mmdebstrap iproute2 iptables curl python3 ca-certificates procps util-linux)
 check=(clang clang-tidy clang-format cppcheck libclang-rt-14-dev prometheus)
-machines=(qemu-system-x86 qemu-utils kmod lz4 mtools ovmf python3-yaml)
+machines=(nftables qemu-system-x86 qemu-utils openssh-client kmod lz4 mtools ovmf python3-yaml)
 
 fail() {
     echo "deps: $*" >&2
     exit 1
 }
 
+# The dashboard is built with Node; one that does not come from a Debian package will do.
+has_node() {
+    local version
+    command -v npm >/dev/null && version=$(node --version 2>/dev/null) && version=${version#v} && [ "${version%%.*}" -ge 18 ]
+}
+
 wanted=("${build[@]}" "${demo[@]}")
+has_node || wanted+=(nodejs npm)
 case "${1:-}" in
 --test) wanted+=("${check[@]}" "${machines[@]}") ;;
 "") ;;

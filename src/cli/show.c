@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/shell.h"
 #include "base/units.h"
 #include "model/task.h"
 
@@ -47,21 +48,13 @@ char *show_bytes_pair(const json_t *object, const char *used_key, const char *to
                            show_has(object, total_key) ? units_bytes_to_str(show_int(object, total_key), total) : "-");
 }
 
-static bool is_plain(const char *word) {
-    return word[0] &&
-           strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") == strlen(word);
-}
-
 char *show_command(const json_t *task) {
     const json_t *words = json_object_get(task, "command"), *word;
     GString *text = g_string_new(NULL);
     size_t i;
 
-    json_array_foreach (words, i, word) {
-        const char *plain = json_string_value(word);
-        g_autofree char *quoted = plain && !is_plain(plain) ? g_shell_quote(plain) : NULL;
-        g_string_append_printf(text, "%s%s", i ? " " : "", quoted ? quoted : plain ? plain : "?");
-    }
+    json_array_foreach (words, i, word)
+        shell_add_word(text, json_is_string(word) ? json_string_value(word) : "?");
     return g_string_free(text, FALSE);
 }
 

@@ -17,7 +17,7 @@ struct core_time {
 struct cluster_node {
     struct node_info *info;
     bool is_connected;
-    bool was_online;       /* at the last tick: to tell of a change once */
+    bool was_online;       /* as was told last: to tell of a change once */
     int64_t heard_mono_ms; /* when it last said something; 0: not since this host started */
     int64_t heard_wall_ms;
 };

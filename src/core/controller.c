@@ -17,6 +17,18 @@ static void live_free(struct live_task *live) {
     g_free(live);
 }
 
+void controller_tell_node(const struct controller *c, const char *node) {
+    if (c->ops.node_changed)
+        c->ops.node_changed(c->env, node);
+}
+
+void controller_tell_vps(const struct controller *c, uint32_t vps_id) {
+    if (c->ops.vps_changed && vps_id)
+        c->ops.vps_changed(c->env, vps_id);
+}
+
+static void on_ledger(void *user, const char *node) { controller_tell_node(user, node); }
+
 struct controller *controller_new(const struct controller_ops *ops, void *env,
                                   const struct controller_settings *settings) {
     struct controller *c = g_new0(struct controller, 1);
@@ -25,6 +37,7 @@ struct controller *controller_new(const struct controller_ops *ops, void *env,
     c->env = env;
     c->kills_orphans = settings->kills_orphans;
     pool_init(&c->pool, settings->offline_after_ms);
+    ledger_watch(c->pool.ledger, on_ledger, c);
     controller_init_keys(c);
     controller_init_vps(c);
     controller_init_homeless(c);
@@ -93,7 +106,23 @@ const struct task *controller_task_of(const struct controller *c, const struct l
 
 const struct pool_card *controller_gpu(struct controller *c, const struct cluster_node *node, const struct gpu *gpu,
                                        struct core_time now) {
-    return pool_note_gpu(&c->pool, node, gpu, controller_task_of(c, ledger_holder(c->pool.ledger, gpu->uuid)), now);
+    const struct task *holder = controller_task_of(c, ledger_holder(c->pool.ledger, gpu->uuid));
+    bool is_news = false;
+    const struct pool_card *card = pool_note_gpu(&c->pool, node, gpu, holder, now, &is_news);
+
+    if (is_news)
+        controller_tell_node(c, node->info->name);
+    return card;
+}
+
+void controller_each_task(const struct controller *c, void (*take)(void *user, const struct task *task), void *user) {
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, c->live);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (((const struct live_task *)value)->shown)
+            take(user, ((const struct live_task *)value)->shown);
 }
 
 const char *controller_shown_state(const struct controller *c, const struct task *task, struct core_time now) {
@@ -236,6 +265,7 @@ static void send_start(struct controller *c, struct live_task *live) {
     const struct task *task = live->shown;
 
     live->start_sent = live->was_sent = true;
+    controller_tell_vps(c, task->spec->vm ? task->spec->vm->vps_id : 0);
     controller_send(
         c, task->lease.node, WIRE_START,
         json_pack("{s:o,s:o}", "lease", lease_to_json(&task->lease), "spec", task_spec_to_json(task->spec)));
@@ -365,14 +395,38 @@ static void task_recorded(struct controller *c, struct record *record, const GEr
     controller_act(c, live);
 }
 
+/* A mark's subject is a node or a card. */
+static void tell_marked(const struct controller *c, const char *subject) {
+    g_autoptr(GPtrArray) nodes = cluster_nodes(c->pool.cluster);
+    char of_node[MARK_SUBJECT_MAX_BYTES + 1], of_gpu[MARK_SUBJECT_MAX_BYTES + 1];
+
+    for (guint i = 0; i < nodes->len; i++) {
+        const struct node_info *info = ((const struct cluster_node *)nodes->pdata[i])->info;
+        bool is_its;
+
+        mark_subject_of_node(info->name, of_node);
+        is_its = strcmp(subject, of_node) == 0;
+        for (guint k = 0; !is_its && k < info->gpus->len; k++) {
+            mark_subject_of_gpu(((const struct gpu *)info->gpus->pdata[k])->uuid, of_gpu);
+            is_its = strcmp(subject, of_gpu) == 0;
+        }
+        if (is_its)
+            controller_tell_node(c, info->name);
+    }
+}
+
 static void marks_recorded(struct controller *c, struct record *record) {
+    g_autofree char *subject = g_strdup(record->mark ? record->mark->subject : record->unmark);
+
     if (record->mark)
         pool_set_mark(&c->pool, g_steal_pointer(&record->mark));
     if (record->unmark)
         pool_drop_mark(&c->pool, record->unmark);
     controller_vps_recorded(c, record);
-    if (record->pardon)
+    if (record->pardon) /* comes with an unmark of the same card */
         pool_set_pardon(&c->pool, g_steal_pointer(&record->pardon));
+    if (subject)
+        tell_marked(c, subject);
 }
 
 void controller_recorded(struct controller *c, struct record *record, const GError *error) {
@@ -404,6 +458,16 @@ static void tell_liveness(struct controller *c, const char *node) {
     }
 }
 
+void controller_note_online(struct controller *c, struct cluster_node *node, struct core_time now) {
+    bool is_online = cluster_is_online(c->pool.cluster, node, now);
+
+    if (is_online == node->was_online)
+        return;
+    node->was_online = is_online;
+    tell_liveness(c, node->info->name);
+    controller_tell_node(c, node->info->name);
+}
+
 /* A mutant's: what systems do that take silence for an end. */
 static void release_lost(struct controller *c, const char *node, struct core_time now) {
     g_autoptr(GPtrArray) lives = controller_live_of_node(c, node);
@@ -421,14 +485,11 @@ void controller_tick(struct controller *c, struct core_time now) {
 
     for (guint i = 0; i < nodes->len; i++) {
         struct cluster_node *node = nodes->pdata[i];
-        bool is_online = cluster_is_online(c->pool.cluster, node, now);
 
         controller_note_cards(c, node, now);
-        if (!is_online && node->was_online && fault_mutant("R3-lost-is-free"))
+        if (node->was_online && !cluster_is_online(c->pool.cluster, node, now) && fault_mutant("R3-lost-is-free"))
             release_lost(c, node->info->name, now);
-        if (is_online != node->was_online)
-            tell_liveness(c, node->info->name);
-        node->was_online = is_online;
+        controller_note_online(c, node, now);
     }
     controller_prune_keys(c, now);
     controller_house_homeless(c);

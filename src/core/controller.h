@@ -30,6 +30,11 @@ struct controller_ops {
     void (*send)(void *env, const char *node, json_t *message);
     /* A task came, changed or (is_gone: its last word is in the store) left memory. */
     void (*task_changed)(void *env, const struct task *task, bool is_gone);
+    /* What is shown of a node or of its cards may have changed: holder, state, health, marks, online. Not for figures, of which
+     * heartbeats are made; those are known to who gives the heartbeat. May be NULL. */
+    void (*node_changed)(void *env, const char *node);
+    /* A machine came, changed or is gone, apart from what its task does. May be NULL. */
+    void (*vps_changed)(void *env, uint32_t vps_id);
 };
 
 struct controller_settings {
@@ -160,6 +165,7 @@ const struct pool *controller_pool(const struct controller *c);
 const struct cluster *controller_cluster(const struct controller *c);
 const struct ledger *controller_ledger(const struct controller *c);
 const struct task *controller_task(const struct controller *c, uint32_t task_id); /* live ones; else NULL */
+void controller_each_task(const struct controller *c, void (*take)(void *user, const struct task *task), void *user);
 /* How the task is to be shown: its state's name, or "lost" while its node is silent. Static. */
 const char *controller_shown_state(const struct controller *c, const struct task *task, struct core_time now);
 /* The card as it is now, with the time of its last change. */

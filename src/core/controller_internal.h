@@ -37,6 +37,10 @@ struct controller {
 };
 
 /* ---- controller.c ---- */
+/* Tells of a node that turned silent, or speaks again, once; its tasks are shown in another way then. */
+void controller_note_online(struct controller *c, struct cluster_node *node, struct core_time now);
+void controller_tell_node(const struct controller *c, const char *node);
+void controller_tell_vps(const struct controller *c, uint32_t vps_id);
 /* Records the draft as it is. */
 void controller_record_draft(struct controller *c, struct live_task *live);
 /* A record of the draft, to be filled further and given to ops.record. */

@@ -389,6 +389,8 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
     reconcile(c, info->name, reports, now);
     take_proofs(c, info);
     controller_note_cards(c, node, now);
+    controller_note_online(c, node, now);
+    controller_tell_node(c, info->name);
     return true;
 }
 
@@ -401,6 +403,7 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
     }
     cluster_put(c->pool.cluster, info);
     cluster_heard(node, now);
+    controller_note_online(c, node, now);
     take_proofs(c, info);
     controller_note_cards(c, node, now);
 }
@@ -412,6 +415,7 @@ void controller_heartbeat_same(struct controller *c, const char *name, struct co
         (!are_known_to_be_its(c, node, node->info, now) && other_owner(c, node->info, now)))
         return;
     cluster_heard(node, now);
+    controller_note_online(c, node, now);
     take_proofs(c, node->info);
     controller_note_cards(c, node, now);
 }
@@ -421,8 +425,10 @@ void controller_report(struct controller *c, const char *node, const struct task
     struct live_task *live = controller_live(c, report->task_id);
     struct node_report said = {.report = *report};
 
-    if (known)
+    if (known) {
         cluster_heard(known, now);
+        controller_note_online(c, known, now);
+    }
     if (is_of(live, node, report->epoch))
         take_report(c, live, report, now);
     else {

@@ -144,12 +144,14 @@ bool controller_vps_start(struct controller *c, uint32_t id, struct core_time no
 }
 
 void controller_vps_recorded(struct controller *c, struct record *record) {
-    uint32_t gone = record->vps_gone;
+    uint32_t gone = record->vps_gone, put = record->vps ? record->vps->id : 0;
 
     if (record->vps)
         controller_restore_vps(c, g_steal_pointer(&record->vps));
     if (gone)
         g_hash_table_remove(c->vps, GUINT_TO_POINTER(gone));
+    controller_tell_vps(c, put);
+    controller_tell_vps(c, gone);
 }
 
 /* ---- deleting ---- */

@@ -8,6 +8,8 @@ struct ledger {
     GHashTable *by_node; /* node -> GPtrArray of entries, which it owns */
     GHashTable *by_gpu;  /* uuid (in the entry) -> entry */
     int64_t last_epoch;
+    void (*on_change)(void *user, const char *node); /* NULL: nobody watches */
+    void *user;
 };
 
 static void entry_free(struct ledger_entry *entry) {
@@ -29,6 +31,11 @@ void ledger_free(struct ledger *ledger) {
     g_hash_table_unref(ledger->by_gpu);
     g_hash_table_unref(ledger->by_node);
     g_free(ledger);
+}
+
+void ledger_watch(struct ledger *ledger, void (*on_change)(void *user, const char *node), void *user) {
+    ledger->on_change = on_change;
+    ledger->user = user;
 }
 
 int64_t ledger_next_epoch(struct ledger *ledger) { return ++ledger->last_epoch; }
@@ -86,6 +93,8 @@ bool ledger_grant(struct ledger *ledger, const struct lease *lease, const char *
         g_hash_table_insert(ledger->by_gpu, entry->lease.gpus[i].uuid, entry);
     g_ptr_array_add(entries_of(ledger, lease->node), entry);
     ledger_raise_epoch(ledger, lease->epoch);
+    if (ledger->on_change)
+        ledger->on_change(ledger->user, lease->node);
     return true;
 }
 
@@ -97,6 +106,8 @@ bool ledger_release(struct ledger *ledger, const char *node, uint32_t task_id, i
     for (size_t i = 0; i < entry->lease.n_gpus; i++)
         g_hash_table_remove(ledger->by_gpu, entry->lease.gpus[i].uuid);
     g_ptr_array_remove_fast(g_hash_table_lookup(ledger->by_node, node), (gpointer)entry);
+    if (ledger->on_change)
+        ledger->on_change(ledger->user, node);
     return true;
 }
 

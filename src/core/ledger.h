@@ -27,6 +27,8 @@ struct ledger_entry {
 
 struct ledger *ledger_new(void);
 void ledger_free(struct ledger *ledger);
+/* Called after each grant and each release, with the lease's node. It may not change the ledger. */
+void ledger_watch(struct ledger *ledger, void (*on_change)(void *user, const char *node), void *user);
 
 /* Epochs grow with every grant and are never reused. */
 int64_t ledger_next_epoch(struct ledger *ledger);

@@ -1,7 +1,6 @@
 #include "core/pool.h"
 
 #include "base/fault.h"
-#include "base/units.h"
 
 static void card_free(struct pool_card *card) {
     g_free(card->reason);
@@ -93,16 +92,15 @@ enum gpu_health pool_gpu_health(const struct pool *pool, const struct cluster_no
     return gpu_health_judge(&view, ret_reason);
 }
 
-/* Why the node's word about its cards does not count now. Caller frees; NULL when it does. */
+/* Why the node's word about its cards does not count now. Caller frees; NULL when it does. It does not say for how long: the
+ * state's own time does, and a text that changes with every second would be news with every second. */
 static char *no_word(const struct pool *pool, const struct cluster_node *node, struct core_time now) {
-    char span[UNITS_TEXT_BYTES];
-
     if (fault_mutant("R3-unknown-is-free"))
         return NULL;
     if (node->heard_mono_ms == 0)
         return g_strdup("its node has not connected since the host started");
     if (!cluster_is_online(pool->cluster, node, now))
-        return g_strdup_printf("its node is silent for %s", units_span_to_str(now.mono_ms - node->heard_mono_ms, span));
+        return g_strdup("its node is silent");
     if (!node->info->gpus_known)
         return g_strdup_printf("its node reports no inventory: %s",
                                node->info->gpu_text ? node->info->gpu_text : "no reason given");
@@ -137,13 +135,15 @@ enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node
 }
 
 const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
-                                      const struct task *holder_task, struct core_time now) {
-    char *reason, *against = NULL;
+                                      const struct task *holder_task, struct core_time now, bool *ret_is_news) {
+    char *reason = NULL, *against = NULL;
     enum gpu_health health = pool_gpu_health(pool, node, gpu, now, &against);
     enum gpu_state state = judge_state(pool, node, gpu, holder_task, now, health, against, &reason);
     g_autofree char *place = gpu->uuid[0] ? NULL : g_strdup_printf("%s/%s", node->info->name, gpu->pci);
     struct pool_card *card = card_of(pool, place ? place : gpu->uuid); /* place: it has not said who it is */
 
+    *ret_is_news = card->state != state || card->health != health || g_strcmp0(card->reason, reason) != 0 ||
+                   g_strcmp0(card->health_reason, against) != 0;
     if (card->state != state)
         card->since_ms = now.wall_ms;
     card->state = state;

@@ -54,6 +54,7 @@ enum gpu_health pool_gpu_health(const struct pool *pool, const struct cluster_no
 /* The state of a node's card now. holder_task: of the lease that holds it, when the caller knows it. */
 enum gpu_state pool_gpu_state(const struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
                               const struct task *holder_task, struct core_time now, char **ret_reason);
-/* The same, noted with the time of its last change. Borrowed until the next note of this card. */
+/* The same, noted with the time of its last change. Borrowed until the next note of this card. *ret_is_news: state, health or
+ * a reason differs from what was noted before. */
 const struct pool_card *pool_note_gpu(struct pool *pool, const struct cluster_node *node, const struct gpu *gpu,
-                                      const struct task *holder_task, struct core_time now);
+                                      const struct task *holder_task, struct core_time now, bool *ret_is_news);

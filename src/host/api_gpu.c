@@ -52,22 +52,27 @@ json_t *api_gpus_shown(const struct host *host, const struct cluster_node *node)
     return list;
 }
 
+json_t *api_gpu_rows(const struct host *host, const struct cluster_node *node) {
+    bool is_online = cluster_is_online(controller_cluster(host->controller), node, host_now());
+    json_t *gpus = api_gpus_shown(host, node), *gpu;
+    size_t i;
+
+    json_array_foreach (gpus, i, gpu) {
+        json_object_set_new(gpu, "node", json_string(node->info->name));
+        json_object_set_new(gpu, "online", json_boolean(is_online));
+    }
+    return gpus;
+}
+
 void api_gpu_list(struct http_exchange *x, void *app) {
     const struct host *host = app;
-    const struct cluster *cluster = controller_cluster(host->controller);
-    g_autoptr(GPtrArray) nodes = cluster_nodes(cluster);
+    g_autoptr(GPtrArray) nodes = cluster_nodes(controller_cluster(host->controller));
     json_t *list = json_array();
 
     for (guint i = 0; i < nodes->len; i++) {
-        const struct cluster_node *node = nodes->pdata[i];
-        json_t *gpus = api_gpus_shown(host, node), *gpu;
-        size_t k;
+        json_t *gpus = api_gpu_rows(host, nodes->pdata[i]);
 
-        json_array_foreach (gpus, k, gpu) {
-            json_object_set_new(gpu, "node", json_string(node->info->name));
-            json_object_set_new(gpu, "online", json_boolean(cluster_is_online(cluster, node, host_now())));
-            json_array_append(list, gpu);
-        }
+        json_array_extend(list, gpus);
         json_decref(gpus);
     }
     http_reply_json(x, 200, json_pack("{s:o}", "gpus", list));

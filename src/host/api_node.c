@@ -24,12 +24,13 @@ static json_t *task_ids(const struct host *host, const char *node) {
     return list;
 }
 
+/* Apart from its cards. */
 static json_t *node_to_json(const struct host *host, const struct cluster_node *node) {
     const struct ledger *ledger = controller_ledger(host->controller);
     const struct mark *mark = pool_mark_of_node(controller_pool(host->controller), node->info->name);
     bool is_online = cluster_is_online(controller_cluster(host->controller), node, host_now());
     const char *name = node->info->name;
-    json_t *json = node_info_to_json(node->info);
+    json_t *json = node_info_head_to_json(node->info);
 
     json_object_set_new(json, "online", json_boolean(is_online));
     if (mark)
@@ -39,18 +40,15 @@ static json_t *node_to_json(const struct host *host, const struct cluster_node *
     json_object_set_new(json, "cores_reserved", json_integer(ledger_cores_reserved(ledger, name, TARGET_NO_NUMA)));
     json_object_set_new(json, "memory_reserved_bytes", json_integer(ledger_mem_reserved(ledger, name)));
     json_object_set_new(json, "tasks", task_ids(host, name));
-    json_object_set_new(json, "gpus", api_gpus_shown(host, node));
     return json;
 }
 
 /* The list has totals in place of the cards. */
-static json_t *node_to_row(const struct host *host, const struct cluster_node *node) {
+json_t *api_node_row(const struct host *host, const struct cluster_node *node, const json_t *gpus) {
     json_t *json = node_to_json(host, node);
-    const json_t *gpus = json_object_get(json, "gpus");
 
     json_object_set_new(json, "gpus_total", json_integer((json_int_t)json_array_size(gpus)));
     json_object_set_new(json, "gpus_free", json_integer((json_int_t)count_free(gpus)));
-    json_object_del(json, "gpus");
     json_object_del(json, "numa");
     return json;
 }
@@ -60,8 +58,12 @@ void api_node_list(struct http_exchange *x, void *app) {
     g_autoptr(GPtrArray) nodes = cluster_nodes(controller_cluster(host->controller));
     json_t *list = json_array();
 
-    for (guint i = 0; i < nodes->len; i++)
-        json_array_append_new(list, node_to_row(host, nodes->pdata[i]));
+    for (guint i = 0; i < nodes->len; i++) {
+        json_t *gpus = api_gpus_shown(host, nodes->pdata[i]);
+
+        json_array_append_new(list, api_node_row(host, nodes->pdata[i], gpus));
+        json_decref(gpus);
+    }
     http_reply_json(x, 200, json_pack("{s:o}", "nodes", list));
 }
 
@@ -74,7 +76,10 @@ void api_node_get(struct http_exchange *x, void *app) {
     g_autoptr(GError) error = NULL;
 
     if (node) {
-        http_reply_json(x, 200, json_pack("{s:o}", "node", node_to_json(host, node)));
+        json_t *json = node_to_json(host, node);
+
+        json_object_set_new(json, "gpus", api_gpus_shown(host, node));
+        http_reply_json(x, 200, json_pack("{s:o}", "node", json));
         return;
     }
     names = cluster_names(cluster);

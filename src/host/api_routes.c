@@ -1,6 +1,7 @@
 /* The API, row by row. To add a call: a row here, its handler in api_<resource>.c, its schemas in openapi_schemas.json,
  * its line in docs/api.md. */
 
+#include "host/event_hub.h"
 #include "host/host_internal.h"
 #include "host/metrics.h"
 
@@ -35,6 +36,11 @@ static const struct http_param audit_query[] = {
     {0},
 };
 
+static const struct http_param events_query[] = {
+    {"last_event_id", "string", "go on after this event; the header Last-Event-ID counts more"},
+    {0},
+};
+
 static const struct http_param connect_query[] = {
     {"to", "string", "ssh (default) or console"},
     {0},
@@ -44,6 +50,8 @@ const struct http_route host_routes[] = {
     {"GET", "/api/v1/version", "getVersion", "Version of the host and id of the cluster", NULL, NULL, "Version", 200, 0,
      api_version},
     {"GET", "/api/v1/openapi.json", "getOpenApi", "This document", NULL, NULL, "OpenApi", 200, 0, api_openapi},
+    {"GET", "/api/v1/events", "streamEvents", "What happens in the cluster, live (docs/api.md)", events_query, NULL,
+     NULL, 200, 0, api_events},
     {"POST", "/api/v1/tasks", "submitTasks", "Submit one task per target, all or none", NULL, "Submission", "Submitted",
      201, SUBMIT_BODY, api_task_submit},
     {"GET", "/api/v1/tasks", "listTasks", "Tasks, newest first", list_query, NULL, "TaskList", 200, 0, api_task_list},

@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/shell.h"
+#include "host/event_hub.h"
 #include "host/host_internal.h"
 
 enum {
@@ -32,6 +34,35 @@ const char *api_task_label(const struct task *task) {
 
 json_t *api_task_shown(const struct host *host, const struct task *task) {
     return task_to_json(task, controller_shown_state(host->controller, task, host_now()));
+}
+
+static json_t *command_text(const struct task_spec *spec) {
+    g_autoptr(GString) text = g_string_new(NULL);
+    const char *end;
+
+    for (char **word = spec->argv; *word && text->len <= TASK_SHORT_COMMAND_BYTES; word++)
+        shell_add_word(text, *word);
+    if (text->len > TASK_SHORT_COMMAND_BYTES) { /* cut between two characters */
+        end = g_utf8_find_prev_char(text->str, text->str + TASK_SHORT_COMMAND_BYTES - strlen("…") + 1);
+        g_string_truncate(text, end ? (gsize)(end - text->str) : 0);
+        g_string_append(text, "…");
+    }
+    return json_string(text->str);
+}
+
+json_t *api_task_short(const struct host *host, const struct task *task) {
+    static const char *const members[] = {"id",         "state",      "node",        "target",  "gpus", "reason",
+                                          "holding",    "exit_code",  "holds_lease", "epoch",   "name", "owner",
+                                          "created_ms", "started_ms", "finished_ms", "revision"};
+    json_t *whole = api_task_shown(host, task), *json = json_object();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(members); i++)
+        json_object_set(json, members[i], json_object_get(whole, members[i]));
+    json_object_set_new(json, "command_text", command_text(task->spec));
+    if (task->spec->vm)
+        json_object_set_new(json, "vps_id", json_integer(task->spec->vm->vps_id));
+    json_decref(whole);
+    return json;
 }
 
 /* ---- submit ---- */
@@ -368,6 +399,8 @@ void host_task_changed(struct host *host, const struct task *task, bool is_gone)
     GPtrArray *list;
 
     (void)is_gone;
+    if (host->events)
+        event_hub_task(host->events, task);
     if (!g_hash_table_steal_extended(host->waiters, GUINT_TO_POINTER(task->id), &key, &value))
         return;
     list = value;

@@ -50,6 +50,19 @@ static void cards_into_json(const struct host *host, const struct lease *lease, 
         json_object_set_new(json, "cards", json_string(text->str));
 }
 
+/* While it runs: what its guest told its node last. */
+static void guest_into_json(const struct host *host, const char *node_name, const struct task *task, json_t *json) {
+    const struct cluster_node *node = cluster_find(controller_cluster(host->controller), node_name);
+    const struct guest *guest = node && task ? node_info_guest(node->info, task->id) : NULL;
+    json_t *shown;
+
+    if (!guest || task_state_is_terminal(task->state))
+        return;
+    shown = guest_to_json(guest);
+    json_object_del(shown, "task_id");
+    json_object_set_new(json, "guest", shown);
+}
+
 static json_t *shown(const struct host *host, const struct vps *vps, const struct task *task) {
     const struct task_spec *spec = vps->spec;
     bool is_lost = task && strcmp(controller_shown_state(host->controller, task, host_now()), "lost") == 0;
@@ -67,10 +80,42 @@ static json_t *shown(const struct host *host, const struct vps *vps, const struc
     task_into_json(task, json);
     if (task && task->holds_lease)
         cards_into_json(host, &task->lease, json);
+    guest_into_json(host, node, task, json);
     return json;
 }
 
 /* ---- one, or all: tasks that have ended are in the store ---- */
+
+struct one_look {
+    struct host *host;
+    uint32_t id;
+    api_vps_look_cb *on_done;
+    void *user;
+};
+
+static void on_task(void *user, const GPtrArray *tasks, const GError *error) {
+    g_autofree struct one_look *look = user;
+    const struct vps *vps = controller_vps(look->host->controller, look->id);
+    const struct task *task = tasks && tasks->len ? tasks->pdata[0] : NULL;
+
+    look->on_done(look->user, look->id, error || !vps ? NULL : shown(look->host, vps, task), error);
+}
+
+void api_vps_look(struct host *host, uint32_t id, api_vps_look_cb *on_done, void *user) {
+    const struct vps *vps = controller_vps(host->controller, id);
+    const struct task *task = vps ? controller_task(host->controller, vps->task_id) : NULL;
+    struct task_query query = {.limit = 1};
+    struct one_look *look;
+
+    if (!vps || task || vps->task_id == 0) {
+        on_done(user, id, vps ? shown(host, vps, task) : NULL, NULL);
+        return;
+    }
+    look = g_new0(struct one_look, 1);
+    *look = (struct one_look){host, id, on_done, user};
+    query.id = vps->task_id;
+    store_query_tasks(host->store, &query, on_task, look);
+}
 
 struct look {
     struct host *host;
@@ -82,58 +127,39 @@ struct look {
 
 static void look_next(struct look *look);
 
-static void look_done(struct look *look, json_t *answer) {
-    http_reply_json(look->x, look->status, answer);
+static void look_end(struct look *look) {
+    json_decref(look->list);
     g_array_unref(look->ids);
     g_free(look);
 }
 
-static void show_one(struct look *look, const struct vps *vps, const struct task *task) {
-    json_t *json = shown(look->host, vps, task);
-
-    g_array_remove_index(look->ids, 0);
-    if (!look->list) {
-        look_done(look, json);
-        return;
-    }
-    json_array_append_new(look->list, json);
-    look_next(look);
-}
-
-static void on_task(void *user, const GPtrArray *tasks, const GError *error) {
+static void on_looked(void *user, uint32_t id, json_t *json, const GError *error) {
     struct look *look = user;
-    const struct vps *vps = controller_vps(look->host->controller, g_array_index(look->ids, uint32_t, 0));
+    g_autoptr(GError) gone = NULL;
 
-    if (error || !vps) { /* deleted meanwhile */
-        g_autoptr(GError) gone = NULL;
+    (void)id;
+    g_array_remove_index(look->ids, 0);
+    if (error || (!json && !look->list)) {
         kr_fail(&gone, NOT_FOUND, "it was deleted just now");
         http_reply_error(look->x, error ? error : gone, NULL);
-        json_decref(look->list);
-        g_array_unref(look->ids);
-        g_free(look);
-        return;
+        look_end(look);
+    } else if (!look->list) {
+        http_reply_json(look->x, look->status, json);
+        look_end(look);
+    } else {
+        if (json)
+            json_array_append_new(look->list, json);
+        look_next(look);
     }
-    show_one(look, vps, tasks->len ? tasks->pdata[0] : NULL);
 }
 
 static void look_next(struct look *look) {
-    const struct vps *vps;
-    const struct task *task;
-
-    while (look->ids->len > 0 && !controller_vps(look->host->controller, g_array_index(look->ids, uint32_t, 0)))
-        g_array_remove_index(look->ids, 0);
-    if (look->ids->len == 0) {
-        look_done(look, json_pack("{s:o}", "vps", look->list));
+    if (look->ids->len > 0) {
+        api_vps_look(look->host, g_array_index(look->ids, uint32_t, 0), on_looked, look);
         return;
     }
-    vps = controller_vps(look->host->controller, g_array_index(look->ids, uint32_t, 0));
-    task = controller_task(look->host->controller, vps->task_id);
-    if (task || vps->task_id == 0) {
-        show_one(look, vps, task);
-    } else {
-        struct task_query query = {.id = vps->task_id, .limit = 1};
-        store_query_tasks(look->host->store, &query, on_task, look);
-    }
+    http_reply_json(look->x, look->status, json_pack("{s:O}", "vps", look->list));
+    look_end(look);
 }
 
 static void look_at(struct host *host, struct http_exchange *x, const struct vps *one, int status) {

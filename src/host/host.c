@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -15,10 +16,12 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/event_hub.h"
 #include "host/host_internal.h"
 #include "host/node_query.h"
+#include "host/pages.h"
 
-enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000 };
+enum { TICK_MS = 1000, TRIM_FIRST_MS = 5000, TRIM_EVERY_MS = 60000, MAX_FILES = 65536 };
 
 struct core_time host_now(void) {
     return (struct core_time){.wall_ms = clock_wall_ms(), .mono_ms = clock_mono_ms()};
@@ -36,7 +39,15 @@ static void op_send(void *env, const char *node, json_t *message) { host_send(en
 
 static void op_task_changed(void *env, const struct task *task, bool is_gone) { host_task_changed(env, task, is_gone); }
 
-static const struct controller_ops ops = {.record = op_record, .send = op_send, .task_changed = op_task_changed};
+static void op_node_changed(void *env, const char *node) { event_hub_node(((struct host *)env)->events, node); }
+
+static void op_vps_changed(void *env, uint32_t vps_id) { event_hub_vps(((struct host *)env)->events, vps_id); }
+
+static const struct controller_ops ops = {.record = op_record,
+                                          .send = op_send,
+                                          .task_changed = op_task_changed,
+                                          .node_changed = op_node_changed,
+                                          .vps_changed = op_vps_changed};
 
 static void on_recorded(void *user, struct record *record, const GError *error) {
     struct host *host = user;
@@ -181,9 +192,11 @@ static bool start(struct host *host, GError **error) {
     if (!fs_mkdir_p(state_dir, 0700, error) || !lock_state(host, state_dir, error) ||
         !prepare_join_token(host, state_dir, error) || !open_store(host, state_dir, error))
         return false;
+    host->events = event_hub_new(host);
     host->server = http_server_new(&host->loop, listen, host_routes, host, error);
     if (!host->server)
         return false;
+    http_server_set_fallback(host->server, &pages_route);
     start_handles(host);
     log_info("host %s of cluster %s listens on %s (port %d)", KR_VERSION, host->cluster_id, listen,
              http_server_port(host->server));
@@ -209,6 +222,8 @@ static void stop(struct host *host) {
     tunnel_relays_cut(host, NULL);
     runner_links_close(host);
     http_server_free(host->server);
+    event_hub_free(host->events);
+    host->events = NULL;
     uv_run(&host->loop, UV_RUN_NOWAIT);
     uv_walk(&host->loop, close_handle, NULL);
     uv_run(&host->loop, UV_RUN_DEFAULT);
@@ -239,6 +254,17 @@ static void clear_tables(struct host *host) {
     fd_cleanup(&host->lock_fd);
 }
 
+/* Each dashboard, runner and follower is a connection; a shell's usual limit is 1024 files. */
+static void raise_file_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= MAX_FILES)
+        return;
+    limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)MAX_FILES);
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warning("the limit of open files cannot be raised: %s", g_strerror(errno));
+}
+
 static struct controller *make_controller(struct host *host) {
     struct controller_settings settings = {
         .offline_after_ms = config_int(host->config, "offline_after_ms"),
@@ -254,6 +280,7 @@ int host_main(const struct config *config) {
 
     log_init(log_level_from_str(config_str(config, "log_level")));
     signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     if (sodium_init() < 0)
         g_error("libsodium cannot be initialised");
     init_tables(&host);

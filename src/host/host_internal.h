@@ -27,7 +27,8 @@ struct host {
     GHashTable *relays;      /* stream id -> log_relay */
     GHashTable *tunnels;     /* stream id -> tunnel_relay */
     uint32_t last_stream;
-    GHashTable *queries; /* id -> struct query (node_query.c) */
+    struct event_hub *events; /* the live stream; NULL in tests that have none */
+    GHashTable *queries;      /* id -> struct query (node_query.c) */
     int64_t last_query;
     uv_timer_t tick, trim;
     uv_signal_t on_term, on_int;
@@ -74,6 +75,9 @@ void api_task_resume(struct http_exchange *x, void *app);
 const char *api_task_label(const struct task *task);
 /* A task as it is shown to people. New reference. */
 json_t *api_task_shown(const struct host *host, const struct task *task);
+/* What lists need of it; the command in at most TASK_SHORT_COMMAND_BYTES. New reference. */
+enum { TASK_SHORT_COMMAND_BYTES = 200 };
+json_t *api_task_short(const struct host *host, const struct task *task);
 /* The core's word that a task came, changed or left memory. */
 void host_task_changed(struct host *host, const struct task *task, bool is_gone);
 void host_waiters_drop(struct host *host);
@@ -86,6 +90,8 @@ void api_node_get(struct http_exchange *x, void *app);
 void api_node_qemu(struct http_exchange *x, void *app);
 void api_node_topology(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
+/* A node as the list shows it; gpus: its cards as they are shown. New reference. */
+json_t *api_node_row(const struct host *host, const struct cluster_node *node, const json_t *gpus);
 
 /* ---- api_vps.c ---- */
 void api_vps_create(struct http_exchange *x, void *app);
@@ -97,11 +103,18 @@ void api_vps_pause(struct http_exchange *x, void *app);
 void api_vps_resume(struct http_exchange *x, void *app);
 void api_vps_delete(struct http_exchange *x, void *app);
 
+/* One machine as it is shown, NULL when it is gone. Calls back once, possibly before this returns: its newest task may be in the
+ * store only. error: that could not be read. json is the callee's. */
+typedef void api_vps_look_cb(void *user, uint32_t id, json_t *json, const GError *error);
+void api_vps_look(struct host *host, uint32_t id, api_vps_look_cb *on_done, void *user);
+
 /* ---- api_gpu.c ---- */
 void api_gpu_list(struct http_exchange *x, void *app);
 void api_gpu_processes(struct http_exchange *x, void *app);
 /* A node's cards as they are shown to people. New reference. */
 json_t *api_gpus_shown(const struct host *host, const struct cluster_node *node);
+/* The same as the list of all cards has them: each with its node. New reference. */
+json_t *api_gpu_rows(const struct host *host, const struct cluster_node *node);
 /* The card that the path names, NODE and INDEX. Borrowed; NULL with KR_ERROR_NOT_FOUND or _BAD_REQUEST. */
 const struct gpu *api_path_gpu(const struct host *host, const struct http_exchange *x, GError **error);
 /* ---- api_history.c ---- */

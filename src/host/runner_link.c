@@ -9,6 +9,8 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "host/event_figures.h"
+#include "host/event_hub.h"
 #include "host/host_internal.h"
 #include "host/node_query.h"
 #include "model/delta.h"
@@ -256,6 +258,10 @@ static bool take_changes(struct runner_link *link, const json_t *changes, GError
         return false;
     }
     controller_heartbeat(controller, info, host_now());
+    if (event_figures_only(changes))
+        event_hub_figures(link->host->events, link->node);
+    else
+        event_hub_node(link->host->events, link->node);
     return true;
 }
 

@@ -13,6 +13,7 @@ struct node_info *node_info_new(const char *name) {
     info->name = g_strdup(name);
     info->numa = g_ptr_array_new_with_free_func((GDestroyNotify)numa_node_free);
     info->gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
+    info->guests = g_ptr_array_new_with_free_func((GDestroyNotify)guest_free);
     info->disk_ok = true;
     return info;
 }
@@ -25,6 +26,7 @@ void node_info_free(struct node_info *info) {
     g_free(info->version);
     g_ptr_array_unref(info->numa);
     g_ptr_array_unref(info->gpus);
+    g_ptr_array_unref(info->guests);
     g_free(info->gpu_text);
     g_free(info->engine_text);
     json_decref(info->vfio);
@@ -113,6 +115,15 @@ struct numa_node *node_info_numa(const struct node_info *info, int id) {
     return NULL;
 }
 
+struct guest *node_info_guest(const struct node_info *info, uint32_t task_id) {
+    for (guint i = 0; i < info->guests->len; i++) {
+        struct guest *guest = info->guests->pdata[i];
+        if (guest->task_id == task_id)
+            return guest;
+    }
+    return NULL;
+}
+
 static json_t *numa_to_json(const GPtrArray *numa) {
     json_t *list = json_array();
 
@@ -129,9 +140,8 @@ static void set_text(json_t *json, const char *key, const char *text) {
         json_object_set_new(json, key, json_string(text));
 }
 
-json_t *node_info_to_json(const struct node_info *info) {
+json_t *node_info_head_to_json(const struct node_info *info) {
     json_t *json = json_object();
-    json_t *gpus = json_array();
 
     set_text(json, "name", info->name);
     set_text(json, "boot_id", info->boot_id ? info->boot_id : "");
@@ -140,9 +150,6 @@ json_t *node_info_to_json(const struct node_info *info) {
     json_object_set_new(json, "memory_total_bytes", json_integer(info->mem_total_bytes));
     json_object_set_new(json, "memory_used_bytes", json_integer(info->mem_used_bytes));
     json_object_set_new(json, "numa", numa_to_json(info->numa));
-    for (guint i = 0; i < info->gpus->len; i++)
-        json_array_append_new(gpus, gpu_to_json(info->gpus->pdata[i]));
-    json_object_set_new(json, "gpus", gpus);
     json_object_set_new(json, "gpus_known", json_boolean(info->gpus_known));
     set_text(json, "gpu_text", info->gpu_text);
     json_object_set_new(json, "gpus_simulated", json_boolean(info->gpus_simulated));
@@ -154,6 +161,18 @@ json_t *node_info_to_json(const struct node_info *info) {
         json_object_set(json, "vfio", info->vfio);
     json_object_set_new(json, "disk_ok", json_boolean(info->disk_ok));
     set_text(json, "disk_text", info->disk_text);
+    return json;
+}
+
+json_t *node_info_to_json(const struct node_info *info) {
+    json_t *json = node_info_head_to_json(info), *gpus = json_array(), *guests = json_array();
+
+    for (guint i = 0; i < info->gpus->len; i++)
+        json_array_append_new(gpus, gpu_to_json(info->gpus->pdata[i]));
+    json_object_set_new(json, "gpus", gpus);
+    for (guint i = 0; i < info->guests->len; i++)
+        json_array_append_new(guests, guest_to_json(info->guests->pdata[i]));
+    json_object_set_new(json, "guests", guests);
     return json;
 }
 
@@ -220,6 +239,22 @@ static void read_vfio(struct json_reader *r, struct node_info *info) {
     info->vfio = json_incref((json_t *)(uintptr_t)list);
 }
 
+static void read_guests(struct json_reader *r, struct node_info *info) {
+    const json_t *list = jr_array_opt(r, "guests", NODE_MAX_TASKS);
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        struct guest *guest = r->failed ? NULL : guest_from_json(item, r->error);
+
+        if (!guest) {
+            r->failed = true;
+            return;
+        }
+        g_ptr_array_add(info->guests, guest);
+    }
+}
+
 struct node_info *node_info_from_json(const json_t *json, GError **error) {
     struct json_reader r = jr_init(json, "node", error);
     const char *name = jr_str(&r, "name", NODE_NAME_MAX_BYTES);
@@ -234,6 +269,7 @@ struct node_info *node_info_from_json(const json_t *json, GError **error) {
     info->mem_used_bytes = jr_int_opt(&r, "memory_used_bytes", 0, G_MAXINT64, 0);
     read_numa(&r, info);
     read_gpus(&r, info);
+    read_guests(&r, info);
     info->gpus_known = jr_bool_opt(&r, "gpus_known", false);
     info->gpu_text = g_strdup(jr_str_opt(&r, "gpu_text", NODE_TEXT_MAX_BYTES, NULL));
     info->gpus_simulated = jr_bool_opt(&r, "gpus_simulated", false);

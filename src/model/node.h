@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "model/gpu.h"
+#include "model/guest.h"
 
 enum {
     NODE_MAX_TASKS = 1000, /* with a lease at one time: a hello with all of them stays far below the wire's limits */
@@ -31,10 +32,11 @@ struct node_info {
     int cores;
     int64_t mem_total_bytes;
     int64_t mem_used_bytes;
-    GPtrArray *numa; /* of struct numa_node, owned, ordered by id; empty when the node has no NUMA information */
-    GPtrArray *gpus; /* of struct gpu, owned, ordered by index */
-    bool gpus_known; /* false: no inventory could be taken, so nothing with a GPU may be granted (R3) */
-    char *gpu_text;  /* driver and library version, or why there is no inventory */
+    GPtrArray *numa;   /* of struct numa_node, owned, ordered by id; empty when the node has no NUMA information */
+    GPtrArray *gpus;   /* of struct gpu, owned, ordered by index */
+    GPtrArray *guests; /* of struct guest, owned, ordered by task: of the machines that run there */
+    bool gpus_known;   /* false: no inventory could be taken, so nothing with a GPU may be granted (R3) */
+    char *gpu_text;    /* driver and library version, or why there is no inventory */
     bool gpus_simulated;
     bool engine_ok;
     char *engine_text; /* "Docker 20.10.24, GPU injection: nvidia hook", or what is wrong with it */
@@ -57,8 +59,10 @@ int cpulist_count(const char *cpulist);
 /* Borrowed, NULL when there is none. */
 struct gpu *node_info_gpu_by_index(const struct node_info *info, int index);
 struct gpu *node_info_gpu_by_uuid(const struct node_info *info, const char *uuid);
+struct guest *node_info_guest(const struct node_info *info, uint32_t task_id);
 struct numa_node *node_info_numa(const struct node_info *info, int id);
 
 json_t *node_info_to_json(const struct node_info *info);
+json_t *node_info_head_to_json(const struct node_info *info); /* the same without cards and guests */
 /* New node_info, or NULL with KR_ERROR_BAD_REQUEST. Refuses duplicate GPU indices, UUIDs or PCI addresses. */
 struct node_info *node_info_from_json(const json_t *json, GError **error);

@@ -20,6 +20,7 @@ enum {
     IDLE_TIMEOUT_S = 120,
     MAX_DISCARDED_BYTES = 1 << 30, /* of a body over its limit that is read only to be able to answer */
     STREAM_BLOCK = 64 * 1024,
+    SOURCE_BLOCK = 4 * 1024, /* for HTTP/1.0 alone: chunks are made in the connection's own memory */
     SWEEP_MS = 2000,
 };
 
@@ -31,6 +32,7 @@ struct http_server {
     int open_handles;
     struct MHD_Daemon *daemon;
     const struct http_route *routes;
+    const struct http_route *fallback; /* NULL: none */
     void *app;
     int port;
     bool loopback_only;
@@ -45,6 +47,7 @@ struct http_exchange {
     struct MHD_Connection *connection;
     const struct http_route *route;
     char *params[HTTP_MAX_PATH_PARAMS];
+    char *path; /* with the fallback, else NULL */
     GByteArray *body;
     size_t discarded;
     bool is_dispatched;
@@ -59,6 +62,7 @@ struct http_stream {
     GByteArray *queue;
     size_t taken; /* of queue */
     bool is_ended, is_complete;
+    size_t (*read)(void *user, char *buf, size_t max); /* NULL: from the queue */
     void (*on_drain)(void *user);
     void (*on_gone)(void *user);
     void *user;
@@ -87,14 +91,29 @@ static void resume(struct http_exchange *x) {
 
 /* ---- answers ---- */
 
+static void answer(struct http_exchange *x, unsigned status, struct MHD_Response *response) {
+    x->response = response;
+    x->status = status;
+    resume(x);
+}
+
 static void set_response(struct http_exchange *x, unsigned status, struct MHD_Response *response, const char *type) {
     if (type)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    x->response = response;
-    x->status = status;
-    resume(x);
+    answer(x, status, response);
+}
+
+void http_reply_static(struct http_exchange *x, int status, const struct http_header *headers, const void *bytes,
+                       size_t len) {
+    struct MHD_Response *response = MHD_create_response_from_buffer(len, (void *)(uintptr_t)bytes,
+                                                                    MHD_RESPMEM_PERSISTENT);
+
+    for (; headers->name || headers->value; headers++)
+        if (headers->name)
+            MHD_add_response_header(response, headers->name, headers->value);
+    answer(x, (unsigned)status, response);
 }
 
 void http_reply_bytes(struct http_exchange *x, int status, const char *content_type, const void *bytes, size_t len) {
@@ -128,42 +147,73 @@ static void stream_free(struct http_stream *stream) {
     g_free(stream);
 }
 
-static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
-    struct http_stream *stream = cls;
+static size_t read_queue(struct http_stream *stream, char *buf, size_t max) {
     size_t n = MIN(max, stream->queue->len - stream->taken);
 
+    memcpy(buf, stream->queue->data + stream->taken, n);
+    stream->taken += n;
+    if (n > 0 && stream->taken == stream->queue->len) {
+        g_byte_array_set_size(stream->queue, 0);
+        stream->taken = 0;
+        if (!stream->is_ended && stream->on_drain)
+            stream->on_drain(stream->user);
+    }
+    return n;
+}
+
+static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max) {
+    struct http_stream *stream = cls;
+    size_t n;
+
     (void)pos;
+    if (!stream->read)
+        n = read_queue(stream, buf, max);
+    else
+        n = stream->is_ended || stream->x->server->is_stopping ? 0 : stream->read(stream->user, buf, max);
     if (n == 0) {
         if (stream->is_ended)
             return stream->is_complete ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
         suspend(stream->x);
         return 0;
     }
-    memcpy(buf, stream->queue->data + stream->taken, n);
-    stream->taken += n;
-    if (stream->taken == stream->queue->len) {
-        g_byte_array_set_size(stream->queue, 0);
-        stream->taken = 0;
-        if (!stream->is_ended && stream->on_drain)
-            stream->on_drain(stream->user);
-    }
     return (ssize_t)n;
+}
+
+static struct http_stream *stream_new(struct http_exchange *x, const char *content_type, size_t block) {
+    struct http_stream *stream = g_new0(struct http_stream, 1);
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, block, stream_read, stream,
+                                                                      NULL);
+
+    stream->x = x;
+    stream->queue = g_byte_array_new();
+    x->stream = stream;
+    MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx: pass it on as it comes */
+    set_response(x, 200, response, content_type);
+    return stream;
 }
 
 struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
                                       void (*on_gone)(void *user), void *user) {
-    struct http_stream *stream = g_new0(struct http_stream, 1);
+    struct http_stream *stream = stream_new(x, content_type, STREAM_BLOCK);
 
-    stream->x = x;
-    stream->queue = g_byte_array_new();
     stream->on_drain = on_drain;
     stream->on_gone = on_gone;
     stream->user = user;
-    x->stream = stream;
-    set_response(x, 200, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream_read, stream, NULL),
-                 content_type);
     return stream;
 }
+
+struct http_stream *http_reply_source(struct http_exchange *x, const char *content_type,
+                                      size_t (*read)(void *user, char *buf, size_t max), void (*on_gone)(void *user),
+                                      void *user) {
+    struct http_stream *stream = stream_new(x, content_type, SOURCE_BLOCK);
+
+    stream->read = read;
+    stream->on_gone = on_gone;
+    stream->user = user;
+    return stream;
+}
+
+void http_stream_wake(struct http_stream *stream) { resume(stream->x); }
 
 void http_stream_write(struct http_stream *stream, const void *bytes, size_t len) {
     g_byte_array_append(stream->queue, bytes, (guint)len);
@@ -187,6 +237,8 @@ static void stream_gone(struct http_stream *stream) {
 /* ---- the request ---- */
 
 const char *http_path_param(const struct http_exchange *x, size_t i) { return x->params[i]; }
+
+const char *http_path(const struct http_exchange *x) { return x->path; }
 
 const char *http_query(const struct http_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, name);
@@ -249,6 +301,11 @@ static bool find_route(struct http_exchange *x, const char *method, const char *
             return true;
         }
     }
+    if (!path_known && x->server->fallback && (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)) {
+        x->route = x->server->fallback;
+        x->path = g_strdup(path);
+        return true;
+    }
     if (path_known)
         return kr_fail(error, METHOD_NOT_ALLOWED, "%s does not take %s", path, method);
     return kr_fail(error, NOT_FOUND, "there is nothing at %s: see /api/v1/openapi.json", path);
@@ -284,17 +341,32 @@ static bool host_header_ok(const struct http_exchange *x) {
     return g_ascii_strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, &address) == 1;
 }
 
+/* A browser names the page that a request comes from when it may change something: any method but GET and HEAD, and every
+ * WebSocket. Pages of another site have no business here, whoever is at that browser (cross-site request forgery, cross-site
+ * WebSocket hijacking). Other clients send no Origin. */
+static bool origin_ok(const struct http_exchange *x, const char *method) {
+    const char *origin = http_header(x, "Origin"), *host = http_header(x, "Host"), *authority;
+    bool reads_only = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+
+    if (!origin || (reads_only && !http_header(x, "Upgrade")))
+        return true;
+    authority = strstr(origin, "://");
+    return authority && host && g_ascii_strcasecmp(authority + strlen("://"), host) == 0;
+}
+
 static bool check_request(struct http_exchange *x, const char *method, const char *path, GError **error) {
     struct query_check query = {0};
     const char *type;
 
     if (!host_header_ok(x))
         return kr_fail(error, FORBIDDEN, "the Host header names another machine; use localhost or an address");
+    if (!origin_ok(x, method))
+        return kr_fail(error, FORBIDDEN, "the request comes from a page of another site (its Origin is not this Host)");
     if (!find_route(x, method, path, error))
         return false;
     query.route = x->route;
     MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, check_query, &query);
-    if (query.unknown)
+    if (query.unknown && !x->path)
         return kr_fail(error, BAD_REQUEST, "there is no query parameter \"%s\" here", query.unknown);
     type = http_header(x, "Content-Type");
     if (x->route->request_schema && (!type || g_ascii_strncasecmp(type, "application/json", 16) != 0))
@@ -400,6 +472,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         MHD_destroy_response(x->response);
     for (size_t i = 0; i < HTTP_MAX_PATH_PARAMS; i++)
         g_free(x->params[i]);
+    g_free(x->path);
     g_byte_array_unref(x->body);
     g_free(x);
     *con_cls = NULL;
@@ -604,6 +677,10 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const s
     uv_poll_start(&server->poll, UV_READABLE, on_poll);
     uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     return server;
+}
+
+void http_server_set_fallback(struct http_server *server, const struct http_route *fallback) {
+    server->fallback = fallback;
 }
 
 int http_server_port(const struct http_server *server) { return server->port; }

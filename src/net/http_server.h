@@ -2,7 +2,7 @@
 /* The host's HTTP server: libmicrohttpd on the libuv loop, no thread of its own. A handler gets an exchange with its
  * whole body and answers at once or later; it may stream, or turn the connection into a WebSocket. Limits are checked
  * before a handler runs: body size by the route, JSON content type, known query parameters, the Host header on a
- * loopback listener (a browser's DNS rebinding). */
+ * loopback listener (a browser's DNS rebinding), the Origin of what may change something (a page of another site). */
 
 #include <glib.h>
 #include <jansson.h>
@@ -43,12 +43,16 @@ enum { HTTP_MAX_PATH_PARAMS = 2 };
  * method and outlives the server. KR_ERROR_USAGE for a wrong address, KR_ERROR_IO when it cannot be bound. */
 struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const struct http_route *routes, void *app,
                                     GError **error);
+/* Who answers GET and HEAD of paths that no route has, whatever their query; of the row only `handle` counts. It outlives the
+ * server. Without one they are 404. */
+void http_server_set_fallback(struct http_server *server, const struct http_route *fallback);
 int http_server_port(const struct http_server *server);
 /* Stops accepting; answers 503 to what is not answered yet, cuts streams. Frees. NULL is fine. */
 void http_server_free(struct http_server *server);
 
 /* ---- within a handler, or later ---- */
 const char *http_path_param(const struct http_exchange *x, size_t i);    /* of the i-th {…}; decoded */
+const char *http_path(const struct http_exchange *x);                    /* in the fallback; decoded */
 const char *http_query(const struct http_exchange *x, const char *name); /* NULL when absent */
 bool http_query_int(const struct http_exchange *x, const char *name, int64_t min, int64_t max, int64_t fallback,
                     int64_t *ret_value, GError **error);
@@ -57,6 +61,13 @@ const char *http_body(const struct http_exchange *x, size_t *ret_len);    /* NUL
 
 /* Exactly one of these ends an exchange; x is gone afterwards. */
 void http_reply_json(struct http_exchange *x, int status, json_t *json); /* takes the reference */
+struct http_header {
+    const char *name, *value;
+};
+/* Bytes that stay as long as the program; with these headers alone. HEAD and 304 get no more than their length. They end with a row of zeros; one that is without name
+ * and has a value is left out. */
+void http_reply_static(struct http_exchange *x, int status, const struct http_header *headers, const void *bytes,
+                       size_t len);
 void http_reply_bytes(struct http_exchange *x, int status, const char *content_type, const void *bytes, size_t len);
 /* {"error":{code,message, …members of details}}; takes the reference to details, which may be NULL. */
 void http_reply_error(struct http_exchange *x, const GError *error, json_t *details);
@@ -65,6 +76,12 @@ void http_reply_error(struct http_exchange *x, const GError *error, json_t *deta
  * or the server ends; the stream is of no use afterwards (not called after http_stream_end). */
 struct http_stream *http_reply_stream(struct http_exchange *x, const char *content_type, void (*on_drain)(void *user),
                                       void (*on_gone)(void *user), void *user);
+/* The same where the body is fetched: `read` gives up to `max` bytes, 0 when there are none now; http_stream_wake says that
+ * there are some again. Nothing is kept here, so a reader that is slow costs nothing. */
+struct http_stream *http_reply_source(struct http_exchange *x, const char *content_type,
+                                      size_t (*read)(void *user, char *buf, size_t max), void (*on_gone)(void *user),
+                                      void *user);
+void http_stream_wake(struct http_stream *stream);
 void http_stream_write(struct http_stream *stream, const void *bytes, size_t len);
 size_t http_stream_queued_bytes(const struct http_stream *stream);
 /* complete: the body is whole. Otherwise the connection is cut so that the client can tell. */

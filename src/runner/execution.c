@@ -674,6 +674,15 @@ static void begin_running(struct execution *ex) {
         attach_later(ex);
 }
 
+/* The first reason counts. */
+void execution_fail(struct execution *ex, const char *reason) {
+    if (ex->phase != EXEC_RUNNING || ex->failure || ex->file.stop_requested)
+        return;
+    log_warning("task %u: %s", ex->file.lease.task_id, reason);
+    ex->failure = g_strdup(reason);
+    begin_running(ex);
+}
+
 /* A driver that hangs under the engine's GPU hook keeps the answer to a start back for ever. Removing, which is tried again
  * until it works, is then the way out. */
 static void on_start_hangs(uv_timer_t *timer) {

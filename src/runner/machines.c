@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
@@ -13,6 +14,8 @@
 #include "vm/image_store.h"
 #include "vm/qemu_argv.h"
 #include "vm/vm_devices.h"
+
+enum { GUEST_SILENT_MS = 60000 }; /* six of its words missing */
 
 struct machines {
     struct runner *runner;
@@ -181,6 +184,27 @@ bool machines_can_run(const struct machines *m, const char **ret_text) {
     return m->can_run;
 }
 
+/* ---- guests ---- */
+
+struct guest *machines_guest(const struct machines *m, const char *container, uint32_t task_id) {
+    int64_t timeout_ms = config_int(m->runner->config, "vm_ready_timeout_ms");
+    struct qemu_view view = {0};
+    struct guest *guest;
+
+    if (!engine_qemu_view(m->engine, container, &view))
+        return NULL;
+    guest = g_new0(struct guest, 1);
+    guest->task_id = task_id;
+    guest->has_state = view.guest != NULL;
+    if (view.guest)
+        guest->state = *view.guest;
+    guest->is_silent = view.guest && clock_mono_ms() > view.guest_ms + GUEST_SILENT_MS;
+    guest->is_late = timeout_ms > 0 && view.started_ms > 0 && !view.was_ready &&
+                     clock_wall_ms() > view.started_ms + timeout_ms;
+    qemu_view_clear(&view);
+    return guest;
+}
+
 /* ---- sockets, disks ---- */
 
 bool machines_find_socket(struct machines *m, const char *container, const char *to, struct tunnel_end *ret_end,
@@ -194,6 +218,7 @@ bool machines_find_socket(struct machines *m, const char *container, const char 
         end.path = g_strdup(view.console_socket);
     else
         end.port = view.ssh_port;
+    g_strlcpy(end.address, view.ssh_address, sizeof end.address);
     qemu_view_clear(&view);
     if (!end.path && !end.port)
         return kr_fail(error, REFUSED, "the machine has no %s that can be reached from here", to);

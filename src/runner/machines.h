@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "model/gpu.h"
+#include "model/guest.h"
 #include "runner/tunnels.h"
 
 struct engine;
@@ -29,6 +30,8 @@ json_t *machines_switches_to_json(const struct machines *machines);
 /* Brings in what the switching of a card says of it: on its way, stuck, broken. */
 void machines_amend_gpu(const struct machines *machines, struct gpu *gpu);
 
+/* What the guest of that machine (the engine's id) says, and whether it should have said more. NULL: nothing to tell. Caller frees. */
+struct guest *machines_guest(const struct machines *machines, const char *container, uint32_t task_id);
 /* tunnel_find for machines. */
 bool machines_find_socket(struct machines *machines, const char *container, const char *to, struct tunnel_end *ret_end,
                           GError **error);

@@ -169,12 +169,13 @@ def bench_switch(build):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,switch,runner,host")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,machines,switch,runner,host")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
     sys.path.insert(0, str(ROOT / "tests" / "e2e"))
     import cluster
+    import bench_machines
     import monitoring
     wanted = options.only.split(",")
     if "ledger" in wanted:
@@ -200,6 +201,8 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+    if "machines" in wanted:
+        bench_machines.bench_machines(cluster, row)
     if "switch" in wanted:
         bench_switch(build)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")

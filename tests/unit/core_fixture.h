@@ -63,7 +63,7 @@ static void hello(struct bed *bed, const char *name, int n_gpus) {
     g_assert_true(controller_hello(bed->c, make_node(name, n_gpus), none, 0, bed->now, NULL));
 }
 
-static struct bed *bed_new(void) {
+G_GNUC_UNUSED static struct bed *bed_new(void) {
     struct bed *bed = g_new0(struct bed, 1);
 
     bed->c = controller_new(&ops, bed, &(struct controller_settings){.offline_after_ms = 30000});
@@ -74,7 +74,7 @@ static struct bed *bed_new(void) {
     return bed;
 }
 
-static void bed_free(struct bed *bed) {
+G_GNUC_UNUSED static void bed_free(struct bed *bed) {
     controller_check(bed->c);
     controller_free(bed->c);
     g_queue_clear_full(&bed->records, (GDestroyNotify)record_free);
@@ -126,7 +126,7 @@ static void submit(struct bed *bed, const char *targets, int cores) {
     controller_check(bed->c);
 }
 
-static void expect_refusal(struct bed *bed, const char *targets, int cores, int code, const char *part) {
+G_GNUC_UNUSED static void expect_refusal(struct bed *bed, const char *targets, int cores, int code, const char *part) {
     submit(bed, targets, cores);
     g_assert_true(bed->is_answered);
     g_assert_cmpint(bed->error_code, ==, code);

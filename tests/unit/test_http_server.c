@@ -24,6 +24,7 @@ struct bed {
     size_t received, written;
     bool is_gone;
     struct http_exchange *held;
+    const char *origin; /* a header to send with a type; NULL: none */
     /* WebSocket */
     struct ws *server_ws, *client_ws;
     size_t echoed, echo_bytes;
@@ -180,7 +181,7 @@ static struct http_call *start(struct bed *bed, const char *method, const char *
                                const char *body, size_t len, bool streamed) {
     g_autofree char *url = g_strconcat(bed->base, path, NULL);
     g_autofree char *header = g_strdup_printf("Content-Type: %s", type ? type : "");
-    const char *headers[] = {header, NULL};
+    const char *headers[] = {header, bed->origin, NULL};
     struct http_request request = {.method = method,
                                    .url = url,
                                    .headers = type ? headers : NULL,
@@ -223,6 +224,64 @@ static void test_dispatch(void) {
     bed_free(bed);
 }
 
+static void handle_page(struct http_exchange *x, void *app) {
+    static const struct http_header headers[] = {
+        {"Content-Type", "text/html"}, {NULL, "left out"}, {"ETag", "\"e\""}, {0}};
+
+    (void)app;
+    g_assert_true(g_str_has_prefix(http_path(x), "/page"));
+    http_reply_static(x, 200, headers, "<p>", 3);
+}
+
+static void test_fallback(void) {
+    static const struct http_route fallback = {.method = "GET", .handle = handle_page};
+    struct bed *bed = bed_new();
+
+    http_server_set_fallback(bed->server, &fallback);
+    expect(bed, "GET", "/page/a%20b?x=1", NULL, NULL, 200, "<p>"); /* its query is the page's business */
+    expect(bed, "POST", "/page", NULL, NULL, 404, "nothing at /page");
+    expect(bed, "GET", "/echo", NULL, NULL, 405, "does not take GET");
+    bed_free(bed);
+}
+
+/* ---- a source: bytes are fetched when the client takes them ---- */
+
+static size_t on_read(void *user, char *buf, size_t max) {
+    struct bed *bed = user;
+    size_t n = MIN(max, bed->written);
+
+    memset(buf, 'x', n);
+    bed->written -= n;
+    return n;
+}
+
+static void handle_source(struct http_exchange *x, void *app) {
+    struct bed *bed = app;
+
+    bed->stream = http_reply_source(x, "text/event-stream", on_read, on_gone, bed);
+}
+
+static void test_source(void) {
+    static const struct http_route fallback = {.method = "GET", .handle = handle_source};
+    struct bed *bed = bed_new();
+    struct http_call *running;
+
+    http_server_set_fallback(bed->server, &fallback);
+    bed->written = 300000;
+    running = start(bed, "GET", "/source", NULL, NULL, 0, true);
+    while (bed->received < 300000)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed->written = 5;
+    http_stream_wake(bed->stream);
+    while (bed->received < 300005)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    http_stream_wake(bed->stream); /* without anything to tell: nothing happens */
+    http_call_cancel(running);
+    while (!bed->is_gone)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed_free(bed);
+}
+
 static void test_body_limit(void) { /* 100 MB: answered, not stored */
     struct bed *bed = bed_new();
     g_autofree char *big = g_strnfill(100 * 1000 * 1000, 'x');
@@ -235,6 +294,27 @@ static void test_body_limit(void) { /* 100 MB: answered, not stored */
     call(bed, "POST", "/echo", "application/json", big, 1000);
     g_assert_cmpint(bed->status, ==, 200);
     g_assert_cmpuint(bed->len, ==, 1000);
+    bed_free(bed);
+}
+
+/* A page of another site in somebody's browser cannot make it change anything here. */
+static void test_origin(void) {
+    struct bed *bed = bed_new();
+    g_autofree char *own = g_strdup_printf("Origin: %s", bed->base);
+    g_autofree char *https = g_strdup_printf("Origin: https://127.0.0.1:%d", http_server_port(bed->server));
+    g_autofree char *other_port = g_strdup_printf("Origin: http://127.0.0.1:%d", http_server_port(bed->server) + 1);
+    const char *const wrong[] = {"Origin: http://evil.example", "Origin: null", other_port, "Origin: http://127.0.0.1",
+                                 "Origin: 127.0.0.1"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        bed->origin = wrong[i];
+        expect(bed, "POST", "/echo", "application/json", "{}", 403, "page of another site");
+        expect(bed, "GET", "/p/a/x", "text/plain", NULL, 200, "a"); /* reading is not ours to forbid: browsers do it */
+    }
+    bed->origin = own;
+    expect(bed, "POST", "/echo", "application/json", "{}", 200, "{}");
+    bed->origin = https; /* TLS ends at a proxy in front of us */
+    expect(bed, "POST", "/echo", "application/json", "{}", 200, "{}");
     bed_free(bed);
 }
 
@@ -326,11 +406,31 @@ static void on_dialled(void *user, struct ws *ws, const GError *error) {
 
 static void dial(struct bed *bed, const char *path, const char *subprotocol) {
     g_autofree char *url = g_strconcat(bed->base, path, NULL);
+    const char *headers[] = {bed->origin, NULL};
 
     bed->is_done = false;
-    ws_dial_start(&bed->loop, url, NULL, subprotocol, 5000, on_dialled, bed);
+    ws_dial_start(&bed->loop, url, headers, subprotocol, 5000, on_dialled, bed);
     while (!bed->is_done)
         uv_run(&bed->loop, UV_RUN_ONCE);
+}
+
+/* Cross-site WebSocket hijacking: browsers let any page open one to anywhere, and name the page. */
+static void test_ws_origin(void) {
+    struct bed *bed = bed_new();
+    g_autofree char *own = g_strdup_printf("Origin: %s", bed->base);
+
+    bed->origin = "Origin: http://evil.example";
+    dial(bed, "/ws", "test.v1");
+    g_assert_nonnull(bed->error);
+    g_assert_nonnull(strstr(bed->error, "403"));
+    g_assert_null(bed->server_ws);
+    bed->origin = own;
+    dial(bed, "/ws", "test.v1");
+    g_assert_null(bed->error);
+    ws_close(bed->client_ws, 1000, "good-bye");
+    while (!bed->close_reason)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed_free(bed);
 }
 
 static void test_ws(void) {
@@ -401,12 +501,16 @@ int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/http/dispatch", test_dispatch);
     g_test_add_func("/http/body-limit", test_body_limit);
+    g_test_add_func("/http/fallback", test_fallback);
+    g_test_add_func("/http/source", test_source);
+    g_test_add_func("/http/origin", test_origin);
     g_test_add_func("/http/deferred", test_deferred);
     g_test_add_func("/http/stop-answers", test_stop_answers);
     g_test_add_func("/http/stream", test_stream);
     g_test_add_func("/http/client-gone", test_client_gone);
     g_test_add_func("/http/listen", test_listen);
     g_test_add_func("/ws/echo", test_ws);
+    g_test_add_func("/ws/origin", test_ws_origin);
     g_test_add_func("/ws/refused", test_ws_refused);
     g_test_add_func("/ws/too-large", test_ws_too_large);
     return g_test_run();
