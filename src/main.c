@@ -131,6 +131,7 @@ static const struct cli_option vps_create_options[] = {
     {"user-data", 0, CLI_TEXT, "FILE", NULL, "a cloud-init document of your own, merged after the system's"},
     {"network", 0, CLI_TEXT, "user|bridge", "user|bridge",
      "user: its own network behind the node (default); bridge: the node's bridge"},
+    {"with-group", 0, CLI_FLAG, NULL, NULL, "free GPUs in the IOMMU groups of its GPUs are leased and passed along"},
     {"no-driver", 0, CLI_FLAG, NULL, NULL, "do not install the NVIDIA driver in the guest"},
     OPTION_FORMAT,
     OPTION_HOST,

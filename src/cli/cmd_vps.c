@@ -153,6 +153,7 @@ static void print_status(const json_t *vps) {
     fact(table, "node", show_str(vps, "node"));
     fact(table, "target", show_str(vps, "target"));
     fact(table, "holds GPUs", gpus);
+    fact(table, "cards", show_str(vps, "cards"));
     fact(table, "cores", cores);
     fact(table, "memory", units_bytes_to_str(show_int(vps, "memory_bytes"), memory));
     fact(table, "disk", units_bytes_to_str(show_int(vps, "disk_bytes"), disk));

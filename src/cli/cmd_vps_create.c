@@ -179,10 +179,11 @@ static json_t *request_body(const struct cli *cli, GError **error) {
         kr_fail(error, USAGE, "--target is missing: where should it run? NODE[:NUMA][::GPU[,GPU…]]");
         return NULL;
     }
-    body = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b}", "owner", who, "name", name, "target", target, "image",
+    body = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b}", "owner", who, "name", name, "target", target, "image",
                      image ? image : "debian", "network", network ? network : "user", "user",
                      cli_text(cli, "user") ? cli_text(cli, "user") : "ops", "installs_driver",
-                     strstr(target, "::") != NULL && !cli_flag(cli, "no-driver"));
+                     strstr(target, "::") != NULL && !cli_flag(cli, "no-driver"), "takes_group",
+                     cli_flag(cli, "with-group"));
     if (body && set_amounts(body, cli, error) && set_user_data(body, cli_text(cli, "user-data"), error) &&
         set_keys(body, cli, name, error))
         return body;

@@ -29,6 +29,7 @@ void node_info_free(struct node_info *info) {
     g_ptr_array_unref(info->guests);
     g_free(info->gpu_text);
     g_free(info->engine_text);
+    json_decref(info->vfio);
     g_free(info->vm_text);
     g_free(info->disk_text);
     g_free(info);
@@ -156,6 +157,8 @@ json_t *node_info_head_to_json(const struct node_info *info) {
     set_text(json, "engine_text", info->engine_text);
     json_object_set_new(json, "vm_ok", json_boolean(info->vm_ok));
     set_text(json, "vm_text", info->vm_text);
+    if (info->vfio)
+        json_object_set(json, "vfio", info->vfio);
     json_object_set_new(json, "disk_ok", json_boolean(info->disk_ok));
     set_text(json, "disk_text", info->disk_text);
     return json;
@@ -216,6 +219,26 @@ static void read_gpus(struct json_reader *r, struct node_info *info) {
     }
 }
 
+/* What is told on is checked for the little that is shown of it: texts that are no longer than they should be. */
+static void read_vfio(struct json_reader *r, struct node_info *info) {
+    const json_t *list = jr_array_opt(r, "vfio", NODE_MAX_GPUS), *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        struct json_reader v = jr_init(item, "node.vfio", r->error);
+
+        jr_str(&v, "owner", NODE_TEXT_MAX_BYTES);
+        jr_str(&v, "state", 32);
+        jr_str(&v, "step", NODE_TEXT_MAX_BYTES);
+        jr_str(&v, "reason", NODE_VFIO_REASON_MAX_BYTES);
+        jr_array(&v, "gpus", NODE_MAX_GPUS);
+        r->failed |= !jr_done(&v);
+        if (r->failed)
+            return;
+    }
+    info->vfio = json_incref((json_t *)(uintptr_t)list);
+}
+
 static void read_guests(struct json_reader *r, struct node_info *info) {
     const json_t *list = jr_array_opt(r, "guests", NODE_MAX_TASKS);
     const json_t *item;
@@ -252,6 +275,7 @@ struct node_info *node_info_from_json(const json_t *json, GError **error) {
     info->gpus_simulated = jr_bool_opt(&r, "gpus_simulated", false);
     info->engine_ok = jr_bool_opt(&r, "engine_ok", false);
     info->vm_ok = jr_bool_opt(&r, "vm_ok", false);
+    read_vfio(&r, info);
     info->vm_text = g_strdup(jr_str_opt(&r, "vm_text", NODE_TEXT_MAX_BYTES, NULL));
     info->engine_text = g_strdup(jr_str_opt(&r, "engine_text", NODE_TEXT_MAX_BYTES, NULL));
     info->disk_ok = jr_bool_opt(&r, "disk_ok", true);

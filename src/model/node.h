@@ -14,6 +14,7 @@ enum {
     NODE_MAX_TASKS = 1000, /* with a lease at one time: a hello with all of them stays far below the wire's limits */
     NODE_MAX_NUMA = 64,
     NODE_MAX_CORES = 4096,
+    NODE_VFIO_REASON_MAX_BYTES = 2000,
     NODE_TEXT_MAX_BYTES = 511
 };
 
@@ -40,9 +41,11 @@ struct node_info {
     bool engine_ok;
     char *engine_text; /* "Docker 20.10.24, GPU injection: nvidia hook", or what is wrong with it */
     bool vm_ok;        /* machines can be run on it */
-    char *vm_text;     /* "QEMU 7.2.22, tcg", or what is missing; NULL: a runner that does not say */
-    bool disk_ok;      /* the runner can write its state */
-    char *disk_text;   /* when not: why */
+    json_t *
+        vfio; /* the switches of cards to machines that are not over: a list, as vfio_hold.h has them; NULL: it does not say */
+    char *vm_text;   /* "QEMU 7.2.22, tcg", or what is missing; NULL: a runner that does not say */
+    bool disk_ok;    /* the runner can write its state */
+    char *disk_text; /* when not: why */
 };
 
 struct node_info *node_info_new(const char *name);

@@ -383,6 +383,10 @@ static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
             g_string_append_printf(why, "%sGPU %d (%s) of node %s is not free: %s", why->len ? "; " : "",
                                    ex->file.lease.gpus[i].index, checks[i].uuid, ex->executor->config.node,
                                    checks[i].why ? checks[i].why : "unknown");
+        else if (checks[i].is_bare && !ex->file.spec->vm)
+            g_string_append_printf(
+                why, "%sGPU %d (%s) of node %s has no driver: a machine could use it, a container cannot",
+                why->len ? "; " : "", ex->file.lease.gpus[i].index, checks[i].uuid, ex->executor->config.node);
     if (why->len && !fault_mutant("R1-node-start-unchecked"))
         execution_give_up(ex, TASK_FAILED, why->str);
     else

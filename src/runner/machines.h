@@ -25,6 +25,8 @@ void machines_recover(struct machines *machines, void (*on_done)(void *user), vo
 void machines_probe(struct machines *machines);
 bool machines_was_probed(const struct machines *machines);
 bool machines_can_run(const struct machines *machines, const char **ret_text); /* borrowed; never NULL */
+/* The switches that are not over, in the form of the journal. New reference. */
+json_t *machines_switches_to_json(const struct machines *machines);
 /* Brings in what the switching of a card says of it: on its way, stuck, broken. */
 void machines_amend_gpu(const struct machines *machines, struct gpu *gpu);
 

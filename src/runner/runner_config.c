@@ -64,6 +64,10 @@ const struct config_key runner_config_keys[] = {
     {"vm_ready_timeout_ms", CONFIG_INT, "900000", 0, 24 * HOUR_MS, NULL, "for a guest's first word that it is ready; later it is shown as late; 0: no limit"},
     {"vm_ready_policy", CONFIG_CHOICE, "keep", 0, 0, "keep|stop", "what becomes of a machine whose guest is late; kept ones keep their GPUs"},
     {"vm_accel", CONFIG_CHOICE, "auto", 0, 0, "auto|kvm|tcg", "how machines run: auto is kvm where a trial guest runs, else tcg (slow)"},
+    {"vfio_hook", CONFIG_PATH, "", 0, 0, NULL, "program that is run as `HOOK before-bind ADDRESS` before a GPU goes to a machine and `HOOK after-give-back "
+     "ADDRESS` afterwards, to make DCGM let go of it for instance; empty: none"},
+    {"vfio_deadline_ms", CONFIG_INT, "10000", 100, HOUR_MS, NULL, "for one step of switching a GPU to a machine or back; later is stuck"},
+    {"nvidia_smi", CONFIG_STRING, "nvidia-smi", 0, 0, NULL, "tells nvidia-persistenced to let go of one GPU, a name or a path"},
     {"log_level", CONFIG_CHOICE, "info", 0, 0, "error|warning|info|debug", "what the runner tells about itself"},
     {NULL, 0, NULL, 0, 0, NULL, NULL},
 };

@@ -97,6 +97,7 @@ struct node_info *runner_describe(struct runner *runner) {
     info->engine_text = engine_text(runner);
     info->vm_ok = machines_can_run(runner->machines, &vm_text);
     info->vm_text = bounded(vm_text);
+    info->vfio = machines_switches_to_json(runner->machines);
     executor_each_machine(runner->executor, add_guest, &guests);
     info->disk_ok = runner->is_disk_ok;
     info->disk_text = runner->disk_text ? bounded(runner->disk_text) : NULL;

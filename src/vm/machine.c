@@ -238,30 +238,20 @@ static void let_go(struct machine *m) {
     qmp_client_ask(m->qmp, "cont", NULL, ANSWER_MS, on_continued, m);
 }
 
-/* Is there a device of that name in the answer to query-pci? Bridges hold theirs inside. */
-static bool has_device(const json_t *devices, const char *id) {
+/* Is the device among QEMU's own? query-pci does not tell: before the firmware has numbered the buses it does not look behind
+ * root ports. */
+static bool has_device(const json_t *peripherals, const char *id) {
+    const json_t *item;
     size_t i;
-    json_t *device;
 
-    json_array_foreach (devices, i, device) {
-        const json_t *inside = json_object_get(json_object_get(device, "pci_bridge"), "devices");
-        if (g_strcmp0(json_string_value(json_object_get(device, "qdev_id")), id) == 0 || has_device(inside, id))
-            return true;
-    }
-    return false;
-}
-
-static bool has_on_a_bus(const json_t *buses, const char *id) {
-    size_t i;
-    json_t *bus;
-
-    json_array_foreach (buses, i, bus)
-        if (has_device(json_object_get(bus, "devices"), id))
+    json_array_foreach (peripherals, i, item)
+        if (g_strcmp0(json_string_value(json_object_get(item, "name")), id) == 0 &&
+            g_strcmp0(json_string_value(json_object_get(item, "type")), "child<vfio-pci>") == 0)
             return true;
     return false;
 }
 
-static void on_pci(void *user, const json_t *value, const GError *failure) {
+static void on_devices(void *user, const json_t *value, const GError *failure) {
     struct machine *m = user;
     const struct qemu_function *functions = (const struct qemu_function *)(void *)m->record->functions->data;
     g_autoptr(GError) error = failure ? g_error_copy(failure) : NULL;
@@ -269,7 +259,7 @@ static void on_pci(void *user, const json_t *value, const GError *failure) {
 
     for (guint i = 0; i < m->record->functions->len && !error; i++) {
         qemu_function_id(functions, i, id, sizeof id);
-        if (!has_on_a_bus(value, id))
+        if (!has_device(value, id))
             kr_fail(&error, REFUSED, "%s is not in the machine that QEMU has made", functions[i].address);
     }
     if (error)
@@ -314,7 +304,7 @@ static void on_qmp_ready(void *user) {
     if (machine_is_running(m))
         qmp_client_ask(m->qmp, "query-status", NULL, ANSWER_MS, on_status, m);
     else if (m->record->functions->len > 0)
-        qmp_client_ask(m->qmp, "query-pci", NULL, ANSWER_MS, on_pci, m);
+        qmp_client_ask(m->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), ANSWER_MS, on_devices, m);
     else
         let_go(m);
     if (!m->agent)
