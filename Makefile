@@ -56,7 +56,7 @@ e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 gpu: test-build ## the worker against nvidia-smi, on a machine with a real card
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only gpu
 vm: test-build ## the program on a real kernel with VFIO and emulated cards, in QEMU (NAME=… picks tests)
-	KR_LONG=1 $(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only vm $(if $(NAME),--name $(NAME))
 
 san: ## unit, sim, cli and fuzz suites under AddressSanitizer and UndefinedBehaviorSanitizer
 	[ -d build-san ] || meson setup build-san -Dfault_points=true -Db_sanitize=address,undefined -Db_lundef=false

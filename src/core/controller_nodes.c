@@ -332,7 +332,7 @@ static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int
 static void take_proofs(struct controller *c, const struct node_info *info) {
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
-        if (gpu->uuid[0] && gpu->condition != GPU_CONDITION_OK)
+        if (gpu->uuid[0] && gpu->condition != GPU_CONDITION_OK && gpu->condition != GPU_CONDITION_BARE)
             pool_set_proof(&c->pool, gpu->uuid, NULL);
         else if (gpu->uuid[0] && proof_of_rest(&gpu->proof) && !ledger_holder(c->pool.ledger, gpu->uuid))
             pool_set_proof(&c->pool, gpu->uuid, &gpu->proof);

@@ -193,6 +193,16 @@ static void tell_gone_gpus(struct told_node *told, const json_t *rows, json_t **
     }
 }
 
+/* A machine's row has what its guest says, and that comes with its node's word. */
+static void mark_guests(struct event_view *view, const struct node_info *info) {
+    for (guint i = 0; i < info->guests->len; i++) {
+        const struct guest *guest = info->guests->pdata[i];
+        const struct task *task = controller_task(view->host->controller, guest->task_id);
+        if (task && task->spec->vm)
+            event_view_mark_vps(view, task->spec->vm->vps_id);
+    }
+}
+
 static void tell_node(struct event_view *view, struct told_node *told, const struct cluster_node *node,
                       bool with_figures, json_t **news) {
     json_t *rows = api_gpu_rows(view->host, node), *row;
@@ -203,6 +213,7 @@ static void tell_node(struct event_view *view, struct told_node *told, const str
         tell_gpu_row(told, row, with_figures, news);
     tell_gone_gpus(told, rows, news);
     json_decref(rows);
+    mark_guests(view, node->info);
     told->is_urgent = false; /* also what looking at its cards has marked */
     told->is_stale &= !with_figures;
 }
