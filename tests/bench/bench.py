@@ -168,12 +168,13 @@ def bench_switch(build):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,switch,runner,host")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,switch,runner,host,dashboard")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
     sys.path.insert(0, str(ROOT / "tests" / "e2e"))
     import cluster
+    import dashboard
     import monitoring
     wanted = options.only.split(",")
     if "ledger" in wanted:
@@ -199,6 +200,8 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+    if "dashboard" in wanted:
+        dashboard.bench_dashboard(cluster, build, row)
     if "switch" in wanted:
         bench_switch(build)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
