@@ -96,6 +96,10 @@ void api_node_qemu(struct http_exchange *x, void *app) {
     node_query_reply(app, x, http_path_param(x, 0), "qemu_check", NULL);
 }
 
+void api_node_doctor(struct http_exchange *x, void *app) {
+    node_query_reply(app, x, http_path_param(x, 0), "doctor", NULL);
+}
+
 void api_node_topology(struct http_exchange *x, void *app) {
     node_query_reply(app, x, http_path_param(x, 0), "topology", NULL);
 }

@@ -186,5 +186,6 @@ void api_audit_list(struct http_exchange *x, void *app) {
         return;
     }
     query.limit = (int)limit;
+    query.subject = http_query(x, "subject");
     store_query_audit(host->store, &query, on_audit, x);
 }

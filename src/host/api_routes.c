@@ -8,10 +8,14 @@
 enum { SMALL_BODY = 4096, SUBMIT_BODY = 1024 * 1024, VPS_BODY = 1024 * 1024 };
 
 static const struct http_param list_query[] = {
-    {"status", "string", "only tasks shown with this state"},
+    {"status", "string", "only tasks shown with one of these states (a,b), or live: those that hold a lease"},
     {"node", "string", "only tasks of this node"},
+    {"owner", "string", "only tasks of this owner"},
+    {"gpu", "string", "only tasks that were ever granted the GPU of this UUID"},
+    {"q", "string", "only tasks with this in their name, command or id; capitals do not matter"},
     {"limit", "integer", "at most that many, 1 to 1000 (100)"},
     {"before", "integer", "only ids below this one: the next page"},
+    {"count", "integer", "1: how many there are on all pages, too"},
     {0},
 };
 static const struct http_param get_query[] = {
@@ -31,6 +35,7 @@ static const struct http_param history_query[] = {
     {0},
 };
 static const struct http_param audit_query[] = {
+    {"subject", "string", "only orders about this, such as \"node mynode\" or \"GPU 3 of node mynode\""},
     {"limit", "integer", "at most that many, 1 to 1000 (100)"},
     {"before", "integer", "only ids below this one: the next page"},
     {0},
@@ -80,6 +85,8 @@ const struct http_route host_routes[] = {
      200, 0, api_node_topology},
     {"GET", "/api/v1/nodes/{name}/qemu", "checkNodeQemu", "Can the node run machines, and which GPUs can they get",
      NULL, NULL, "QemuCheck", 200, 0, api_node_qemu},
+    {"GET", "/api/v1/nodes/{name}/doctor", "getNodeDoctor", "What `kohakuriver doctor` says on the node, run afresh",
+     NULL, NULL, "Doctor", 200, 0, api_node_doctor},
     {"GET", "/api/v1/nodes/{name}/runner", "getNodeRunner", "The node's runner about itself", NULL, NULL, "Runner", 200,
      0, api_node_runner},
     {"GET", "/api/v1/nodes/{name}/gpus/{index}/history", "getGpuHistory", "What a GPU did", history_query, NULL,

@@ -12,8 +12,6 @@
 enum {
     MAX_TARGETS = 256,
     MAX_BATCH_BYTES = 16 * 1024 * 1024,
-    MAX_LIST = 1000,
-    DEFAULT_LIST = 100,
     MAX_WAIT_MS = 60000,
     MAX_KEY_BYTES = 255,
 };
@@ -226,88 +224,6 @@ void api_task_events(struct http_exchange *x, void *app) {
         store_query_events(host->store, id, on_events, x);
     else
         http_reply_error(x, error, NULL);
-}
-
-/* ---- list ---- */
-
-static const unsigned live_states = 1U << TASK_PENDING | 1U << TASK_STARTING | 1U << TASK_RUNNING | 1U << TASK_PAUSED |
-                                    1U << TASK_STOPPING;
-
-struct list_call {
-    struct host *host;
-    struct http_exchange *x;
-    char *status; /* NULL: all */
-    size_t limit;
-};
-
-static void on_listed(void *user, const GPtrArray *tasks, const GError *error) {
-    struct list_call *call = user;
-    json_t *list = json_array();
-
-    for (guint i = 0; tasks && i < tasks->len && json_array_size(list) < call->limit; i++) {
-        const struct task *stored = tasks->pdata[i];
-        const struct task *live = controller_task(call->host->controller, stored->id);
-        json_t *json = api_task_shown(call->host, live ? live : stored);
-        if (!call->status || strcmp(json_string_value(json_object_get(json, "state")), call->status) == 0)
-            json_array_append(list, json);
-        json_decref(json);
-    }
-    if (error)
-        http_reply_error(call->x, error, NULL);
-    else
-        http_reply_json(call->x, 200, json_pack("{s:O}", "tasks", list));
-    json_decref(list);
-    g_free(call->status);
-    g_free(call);
-}
-
-static bool read_states(const char *status, unsigned *ret_states, GError **error) {
-    enum task_state state = status ? task_state_from_str(status) : TASK_UNSET;
-
-    if (!status)
-        *ret_states = 0;
-    else if (strcmp(status, "lost") == 0) /* how live tasks of a silent node are shown */
-        *ret_states = live_states;
-    else if (state != TASK_UNSET)
-        *ret_states = 1U << state;
-    else
-        return kr_fail(
-            error, BAD_REQUEST,
-            "\"%.32s\" is no state: pending, starting, running, paused, stopping, completed, failed, killed, lost",
-            status);
-    return true;
-}
-
-static bool read_query(const struct http_exchange *x, struct task_query *query, GError **error) {
-    const char *node = http_query(x, "node");
-    int64_t limit, before;
-
-    if (!read_states(http_query(x, "status"), &query->states, error) ||
-        !http_query_int(x, "limit", 1, MAX_LIST, DEFAULT_LIST, &limit, error) ||
-        !http_query_int(x, "before", 1, G_MAXUINT32, 0, &before, error) ||
-        (node && !node_name_check(node, strlen(node), error)))
-        return false;
-    query->limit = (int)limit;
-    query->before = (uint32_t)before;
-    if (node)
-        g_strlcpy(query->node, node, sizeof query->node);
-    return true;
-}
-
-void api_task_list(struct http_exchange *x, void *app) {
-    struct host *host = app;
-    struct task_query query = {0};
-    g_autoptr(GError) error = NULL;
-    struct list_call *call;
-
-    if (!read_query(x, &query, &error)) {
-        http_reply_error(x, error, NULL);
-        return;
-    }
-    call = g_new0(struct list_call, 1);
-    *call = (struct list_call){
-        .host = host, .x = x, .status = g_strdup(http_query(x, "status")), .limit = (size_t)query.limit};
-    store_query_tasks(host->store, &query, on_listed, call);
 }
 
 /* ---- one ---- */

@@ -65,7 +65,6 @@ void tunnel_relays_cut(struct host *host, const char *node); /* NULL: all, at on
 
 /* ---- api_task.c ---- */
 void api_task_submit(struct http_exchange *x, void *app);
-void api_task_list(struct http_exchange *x, void *app);
 void api_task_get(struct http_exchange *x, void *app);
 void api_task_events(struct http_exchange *x, void *app);
 void api_task_kill(struct http_exchange *x, void *app);
@@ -84,10 +83,14 @@ void host_waiters_drop(struct host *host);
 /* The id that is parameter `at` of the path; KR_ERROR_BAD_REQUEST when it is none. */
 bool api_task_id(const struct http_exchange *x, size_t at, uint32_t *ret_id, GError **error);
 
+/* ---- api_task_list.c ---- */
+void api_task_list(struct http_exchange *x, void *app);
+
 /* ---- api_node.c ---- */
 void api_node_list(struct http_exchange *x, void *app);
 void api_node_get(struct http_exchange *x, void *app);
 void api_node_qemu(struct http_exchange *x, void *app);
+void api_node_doctor(struct http_exchange *x, void *app);
 void api_node_topology(struct http_exchange *x, void *app);
 void api_node_runner(struct http_exchange *x, void *app);
 /* A node as the list shows it; gpus: its cards as they are shown. New reference. */

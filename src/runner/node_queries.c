@@ -11,7 +11,7 @@
 #include "runner/runner_internal.h"
 #include "vfio/vfio_child.h"
 
-enum { QEMU_CHECK_DEADLINE_MS = 12000, QEMU_CHECK_GRACE_MS = 500 };
+enum { LOOK_DEADLINE_MS = 12000, LOOK_GRACE_MS = 500 };
 
 struct node_query {
     struct runner *runner;
@@ -130,22 +130,33 @@ static void ask_history(struct node_query *query, const json_t *args) {
         answer_error(query, error);
 }
 
+/* ---- looks at the machine, which may hang: in a child, whose JSON is the answer ---- */
+
 static void forget_child(void *call) { vfio_child_forget(call); }
 
-static void on_qemu_checked(void *user, const struct vfio_child_result *result) {
+static void on_child_done(void *user, const struct vfio_child_result *result) {
     struct node_query *query = user;
-    bool has_text = result->end == VFIO_CHILD_EXITED && result->status == 0;
     g_autoptr(GError) error = NULL;
-    json_t *body = has_text ? jsonx_parse(result->output, result->len, &error) : NULL;
+    json_t *body = NULL;
 
-    if (!has_text)
-        kr_fail_at(&error, result->end == VFIO_CHILD_EXITED ? KR_ERROR_INTERNAL : KR_ERROR_TIMEOUT,
-                   "the look at the hardware %s", result->end == VFIO_CHILD_EXITED ? "failed" : "does not return");
+    if (result->end == VFIO_CHILD_EXITED)
+        body = jsonx_parse(result->output, result->len, &error);
+    else
+        kr_fail(&error, TIMEOUT, "its look at the machine does not return");
+    g_prefix_error(&error, "%s", result->end == VFIO_CHILD_EXITED ? "its look at the machine failed: " : "");
     vfio_child_forget(query->call);
     if (body)
         answer(query, body);
     else
         answer_error(query, error);
+}
+
+static void look(struct node_query *query, const char *const *argv) {
+    struct vfio_child_config child = {
+        .argv = argv, .deadline_ms = LOOK_DEADLINE_MS, .grace_ms = LOOK_GRACE_MS, .lock_fd = -1};
+
+    query->call = vfio_child_start(&query->runner->loop, &child, on_child_done, query);
+    query->cancel = forget_child;
 }
 
 /* The disk of a machine that its owner deletes. */
@@ -160,17 +171,22 @@ static void ask_vps_delete(struct node_query *query, const json_t *args) {
         answer_error(query, error);
 }
 
-/* In a child: it touches hardware, and tries a guest. */
+/* It tries a guest. */
 static void ask_qemu_check(struct node_query *query, const json_t *args) {
     const struct config *config = query->runner->config;
     const char *argv[] = {
         "/proc/self/exe", "vfio-step", "check", config_str(config, "sysfs_root"), config_str(config, "vm_accel"), NULL};
-    struct vfio_child_config child = {
-        .argv = argv, .deadline_ms = QEMU_CHECK_DEADLINE_MS, .grace_ms = QEMU_CHECK_GRACE_MS, .lock_fd = -1};
 
     (void)args;
-    query->call = vfio_child_start(&query->runner->loop, &child, on_qemu_checked, query);
-    query->cancel = forget_child;
+    look(query, argv);
+}
+
+/* What it finds wrong is in what it prints, also when its exit status says that there is something. */
+static void ask_doctor(struct node_query *query, const json_t *args) {
+    static const char *const argv[] = {"/proc/self/exe", "doctor", "--format", "json", NULL};
+
+    (void)args;
+    look(query, argv);
 }
 
 static const struct {
@@ -179,6 +195,7 @@ static const struct {
 } questions[] = {
     {"processes", ask_processes},   {"runner", ask_runner},   {"topology", ask_topology},
     {"vps_delete", ask_vps_delete}, {"history", ask_history}, {"qemu_check", ask_qemu_check},
+    {"doctor", ask_doctor},
 };
 
 bool node_queries_take(struct runner *runner, const json_t *message, GError **error) {

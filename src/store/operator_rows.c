@@ -194,11 +194,14 @@ GPtrArray *operator_rows_keys(sqlite3 *db, GError **error) {
 }
 
 GPtrArray *operator_rows_audit(sqlite3 *db, const struct audit_query *query, GError **error) {
-    const struct value values[] = {NUMBER(query->before), NUMBER(query->limit)};
+    const struct value values[] = {NUMBER(query->before ? query->before : G_MAXINT64), NUMBER(query->limit),
+                                   TEXT(query->subject)};
     sqlite3_stmt *stmt = prepare(db,
-                                 "SELECT id, at_ms, who, action, subject, text FROM audit"
-                                 " WHERE (?1 = 0 OR id < ?1) ORDER BY id DESC LIMIT ?2",
-                                 values, G_N_ELEMENTS(values), error);
+                                 query->subject ? "SELECT id, at_ms, who, action, subject, text FROM audit"
+                                                  " WHERE subject = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+                                                : "SELECT id, at_ms, who, action, subject, text FROM audit"
+                                                  " WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
+                                 values, query->subject ? 3 : 2, error);
 
     return collect(db, stmt, read_audit, (GDestroyNotify)audit_free, error);
 }

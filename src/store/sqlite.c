@@ -12,11 +12,12 @@
 #include "store/operator_rows.h"
 #include "store/sqlite_schema.h"
 #include "store/store.h"
+#include "store/task_list.h"
 #include "store/task_rows.h"
 
 enum { MAX_GROUP = 512, BUSY_TIMEOUT_MS = 5000 };
 
-enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY, JOB_EVENTS, JOB_AUDIT };
+enum job_kind { JOB_STOP = 1, JOB_RECORD, JOB_NODE, JOB_QUERY, JOB_PAGE, JOB_EVENTS, JOB_AUDIT };
 
 struct job {
     enum job_kind kind;
@@ -26,7 +27,11 @@ struct job {
     struct task_query query; /* QUERY, EVENTS: its id */
     store_events_cb *on_events;
     store_tasks_cb *on_tasks;
+    struct task_filter filter; /* PAGE */
+    struct task_page page;     /* the answer */
+    store_page_cb *on_page;
     struct audit_query audit; /* AUDIT */
+    char *subject;            /* of it */
     store_audit_cb *on_audit;
     GPtrArray *rows; /* the answer to QUERY, EVENTS, AUDIT */
     void *user;
@@ -53,6 +58,9 @@ static void job_free(struct job *job) {
     store_node_free(job->node);
     if (job->rows)
         g_ptr_array_unref(job->rows);
+    if (job->page.tasks)
+        g_ptr_array_unref(job->page.tasks);
+    g_free(job->subject);
     g_clear_error(&job->error);
     g_free(job);
 }
@@ -186,7 +194,10 @@ static void *reader_main(void *arg) {
             job_free(job);
             return NULL;
         }
-        job->rows = read_job(&store->reader, job);
+        if (job->kind == JOB_PAGE)
+            task_list_page(store->reader.db, &job->filter, &job->page, &job->error);
+        else
+            job->rows = read_job(&store->reader, job);
         g_async_queue_push(store->done, job);
         uv_async_send(&store->async);
     }
@@ -204,6 +215,8 @@ static void deliver(struct store *store) {
             job->on_done(job->user, job->error);
         else if (job->kind == JOB_QUERY)
             job->on_tasks(job->user, job->rows, job->error);
+        else if (job->kind == JOB_PAGE)
+            job->on_page(job->user, job->error ? NULL : &job->page, job->error);
         else if (job->kind == JOB_AUDIT)
             job->on_audit(job->user, job->rows, job->error);
         else if (job->kind == JOB_EVENTS)
@@ -315,6 +328,15 @@ void store_query_tasks(struct store *store, const struct task_query *query, stor
     g_async_queue_push(store->reader.jobs, job);
 }
 
+void store_query_page(struct store *store, const struct task_filter *filter, store_page_cb *on_done, void *user) {
+    struct job *job = job_new(JOB_PAGE);
+
+    job->filter = *filter;
+    job->on_page = on_done;
+    job->user = user;
+    g_async_queue_push(store->reader.jobs, job);
+}
+
 void store_query_events(struct store *store, uint32_t task_id, store_events_cb *on_done, void *user) {
     struct job *job = job_new(JOB_EVENTS);
 
@@ -328,6 +350,7 @@ void store_query_audit(struct store *store, const struct audit_query *query, sto
     struct job *job = job_new(JOB_AUDIT);
 
     job->audit = *query;
+    job->audit.subject = job->subject = g_strdup(query->subject);
     job->on_audit = on_done;
     job->user = user;
     g_async_queue_push(store->reader.jobs, job);

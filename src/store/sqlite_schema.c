@@ -49,6 +49,24 @@ static const char *const migrations[] = {
     "CREATE TABLE pardons (uuid TEXT PRIMARY KEY, pardon TEXT NOT NULL) WITHOUT ROWID;",
     /* 4: machines */
     "CREATE TABLE vps (id INTEGER PRIMARY KEY AUTOINCREMENT, vps TEXT NOT NULL);",
+    /* 5: lists of very many tasks, filtered (task_list.c); the log of orders by what they were about */
+    "ALTER TABLE tasks ADD COLUMN owner TEXT;"
+    "UPDATE tasks SET owner = json_extract(spec, '$.owner') WHERE json_valid(spec);"
+    "CREATE INDEX tasks_state ON tasks (state, id);"
+    "CREATE INDEX tasks_node_state ON tasks (node, state, id);"
+    "CREATE INDEX tasks_owner_state ON tasks (owner, state, id);"
+    "CREATE TABLE task_gpus (" /* every card that a task was ever granted; gpu_leases has those that are held */
+    "  gpu_uuid TEXT NOT NULL, task_id INTEGER NOT NULL, PRIMARY KEY (gpu_uuid, task_id)) WITHOUT ROWID;"
+    "INSERT OR IGNORE INTO task_gpus SELECT json_extract(gpu.value, '$.uuid'), tasks.id"
+    "  FROM tasks, json_each(tasks.lease, '$.gpus') AS gpu"
+    "  WHERE json_valid(tasks.lease) AND json_extract(gpu.value, '$.uuid') IS NOT NULL;"
+    "CREATE TABLE task_texts (" /* what a search looks into, in small letters: apart, so that it is read without the rest */
+    "  task_id INTEGER PRIMARY KEY, text TEXT NOT NULL);"
+    "INSERT INTO task_texts SELECT id, substr(lower(id || char(10) || ifnull(json_extract(spec, '$.name'), '') || "
+    "char(10)"
+    "  || (SELECT ifnull(group_concat(value, ' '), '') FROM json_each(tasks.spec, '$.command'))), 1, 4096)"
+    "  FROM tasks WHERE json_valid(spec);"
+    "CREATE INDEX audit_subject ON audit (subject, id);",
 };
 
 bool sqlite_fail(sqlite3 *db, const char *what, GError **error) {

@@ -58,23 +58,46 @@ void store_put_node(struct store *store, const char *name, const char *credentia
 /* ---- reading ---- */
 enum { STORE_BATCH_MAX_BYTES = 32 };
 struct task_query {
-    uint32_t id;                           /* > 0: this one only */
-    unsigned states;                       /* bits 1 << enum task_state; 0: all */
-    char node[NODE_NAME_MAX_BYTES + 1];    /* "": all */
-    uint32_t before;                       /* > 0: ids below */
-    char batch[STORE_BATCH_MAX_BYTES + 1]; /* not "": its tasks, and nothing else of this counts but limit */
-    int limit;
+    uint32_t id;                           /* this one, or none */
+    char batch[STORE_BATCH_MAX_BYTES + 1]; /* not "": its tasks instead, as they were submitted */
+    int limit;                             /* of a batch */
 };
-/* tasks: of struct task, newest first, borrowed for the call; NULL on error. */
+/* tasks: of struct task, borrowed for the call; NULL on error. */
 typedef void store_tasks_cb(void *user, const GPtrArray *tasks, const GError *error);
 void store_query_tasks(struct store *store, const struct task_query *query, store_tasks_cb *on_done, void *user);
+
+/* A page of the list of all tasks, newest first. What is not set does not filter; what is set has to be true of a task all
+ * together. */
+enum { TASK_SEARCH_MAX_BYTES = 255, TASK_TEXT_MAX_BYTES = 4096 };
+struct task_filter {
+    unsigned states;                        /* bits 1 << enum task_state: it is in one of these… */
+    bool holds_lease;                       /* …or it holds a lease */
+    char node[NODE_NAME_MAX_BYTES + 1];     /* where it is */
+    char owner[TASK_MAX_OWNER_BYTES + 1];   /* whose it is */
+    char gpu[GPU_UUID_MAX_BYTES + 1];       /* it was ever granted this card */
+    char search[TASK_SEARCH_MAX_BYTES + 1]; /* a part of store_task_text */
+    uint32_t before;                        /* ids below; not for the total */
+    int limit;
+    bool wants_total;
+};
+struct task_page {
+    GPtrArray *tasks; /* of struct task */
+    bool has_more;    /* below the last one */
+    int64_t total;    /* with wants_total: of all pages */
+};
+/* page: borrowed for the call; NULL on error. */
+typedef void store_page_cb(void *user, const struct task_page *page, const GError *error);
+void store_query_page(struct store *store, const struct task_filter *filter, store_page_cb *on_done, void *user);
+/* What a search looks into: id, name and command in small letters, cut to TASK_TEXT_MAX_BYTES. Caller frees. */
+char *store_task_text(const struct task *task);
 
 /* events: of struct task_event, oldest first, borrowed for the call; NULL on error. */
 typedef void store_events_cb(void *user, const GPtrArray *events, const GError *error);
 void store_query_events(struct store *store, uint32_t task_id, store_events_cb *on_done, void *user);
 
 struct audit_query {
-    int64_t before; /* > 0: entries of a lower id */
+    int64_t before;      /* > 0: entries of a lower id */
+    const char *subject; /* NULL: all; for the call */
     int limit;
 };
 /* entries: of struct audit_entry, newest first, borrowed for the call; NULL on error. */

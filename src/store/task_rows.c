@@ -5,12 +5,10 @@
 #include "base/json.h"
 #include "store/sqlite_schema.h"
 
-#define COLUMNS                                                                                                    \
-    "id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, exit_code, oom, reason, " \
-    "holding, created_ms, started_ms, finished_ms, pause_requested, release_forced"
-
 enum statement {
     PUT_TASK,
+    PUT_GPU,
+    PUT_TEXT,
     DROP_LEASES,
     PUT_LEASE,
     PUT_EVENT,
@@ -26,27 +24,27 @@ static const struct {
     const char *sql;
     bool writes;
 } statements[STATEMENT_COUNT] = {
-    [PUT_TASK] = {"INSERT INTO tasks (" COLUMNS
-                  ") VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)"
-                  " ON CONFLICT (id) DO UPDATE SET epoch=?2, node=?3, state=?4, holds_lease=?5, kill_requested=?10,"
-                  " exit_code=?11, oom=?12, reason=?13, holding=?14, started_ms=?16, finished_ms=?17,"
-                  " lease=?9, pause_requested=?18, release_forced=?19",
-                  true},
+    [PUT_TASK] =
+        {"INSERT INTO tasks (id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested,"
+         " exit_code, oom, reason, holding, created_ms, started_ms, finished_ms, pause_requested,"
+         " release_forced, owner)"
+         " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20)"
+         " ON CONFLICT (id) DO UPDATE SET epoch=?2, node=?3, state=?4, holds_lease=?5, kill_requested=?10,"
+         " exit_code=?11, oom=?12, reason=?13, holding=?14, started_ms=?16, finished_ms=?17,"
+         " lease=?9, pause_requested=?18, release_forced=?19",
+         true},
+    [PUT_GPU] = {"INSERT OR IGNORE INTO task_gpus (gpu_uuid, task_id) VALUES (?1, ?2)", true},
+    [PUT_TEXT] = {"INSERT OR IGNORE INTO task_texts (task_id, text) VALUES (?1, ?2)", true},
     [DROP_LEASES] = {"DELETE FROM gpu_leases WHERE task_id = ?1", true},
     [PUT_LEASE] = {"INSERT INTO gpu_leases (gpu_uuid, task_id) VALUES (?1, ?2)", true},
     [PUT_EVENT] = {"INSERT INTO task_events (task_id, at_ms, text) VALUES (?1, ?2, ?3)", true},
     [IS_THERE] = {"SELECT 1 FROM tasks WHERE id = ?1", true},
-    /* ?1 id or 0, ?2 state bits or 0, ?3 node or '', ?4 before or 0, ?5 limit */
-    [QUERY] = {"SELECT " COLUMNS " FROM tasks WHERE (?1 = 0 OR id = ?1) AND (?2 = 0 OR ((1 << state) & ?2) != 0)"
-               " AND (?3 = '' OR node = ?3) AND (?4 = 0 OR id < ?4) ORDER BY id DESC LIMIT ?5",
-               false},
-    [QUERY_BATCH] = {"SELECT " COLUMNS " FROM tasks WHERE batch_id = ?1 ORDER BY id LIMIT ?2", false},
-    [QUERY_LIVE] = {"SELECT " COLUMNS " FROM tasks WHERE holds_lease = 1 ORDER BY id", false},
+    [QUERY] = {"SELECT " TASK_ROW_COLUMNS " FROM tasks t WHERE id = ?1", false},
+    [QUERY_BATCH] = {"SELECT " TASK_ROW_COLUMNS " FROM tasks t WHERE batch_id = ?1 ORDER BY id LIMIT ?2", false},
+    [QUERY_LIVE] = {"SELECT " TASK_ROW_COLUMNS " FROM tasks t WHERE holds_lease = 1 ORDER BY id", false},
     [QUERY_EVENTS] = {"SELECT task_id, at_ms, text FROM task_events WHERE task_id = ?1 ORDER BY rowid LIMIT 1000",
                       false},
 };
-
-enum { MAX_ANSWER_BYTES = 16 * 1024 * 1024 }; /* of specs: a page of large ones is shorter than was asked for */
 
 struct task_rows {
     sqlite3 *db;
@@ -126,11 +124,29 @@ static bool put_task(struct task_rows *rows, const struct task *task, GError **e
     sqlite3_bind_int64(stmt, 17, task->finished_ms);
     sqlite3_bind_int(stmt, 18, task->pause_requested);
     sqlite3_bind_int(stmt, 19, task->release_forced);
+    bind_text(stmt, 20, task->spec->owner);
     return finish(rows, PUT_TASK, error);
 }
 
+/* What lists are filtered by. Never taken back: what a task was granted once, it was. */
+static bool put_for_lists(struct task_rows *rows, const struct task *task, GError **error) {
+    g_autofree char *text = store_task_text(task);
+
+    sqlite3_bind_int64(rows->stmt[PUT_TEXT], 1, task->id);
+    bind_text(rows->stmt[PUT_TEXT], 2, text);
+    if (!finish(rows, PUT_TEXT, error))
+        return false;
+    for (size_t i = 0; i < task->lease.n_gpus; i++) {
+        bind_text(rows->stmt[PUT_GPU], 1, task->lease.gpus[i].uuid);
+        sqlite3_bind_int64(rows->stmt[PUT_GPU], 2, task->id);
+        if (!finish(rows, PUT_GPU, error))
+            return false;
+    }
+    return true;
+}
+
 bool task_rows_put(struct task_rows *rows, const struct task *task, GError **error) {
-    if (!put_task(rows, task, error))
+    if (!put_task(rows, task, error) || !put_for_lists(rows, task, error))
         return false;
     sqlite3_bind_int64(rows->stmt[DROP_LEASES], 1, task->id);
     if (!finish(rows, DROP_LEASES, error))
@@ -171,7 +187,7 @@ static json_t *json_at(sqlite3_stmt *stmt, int column) {
     return text ? jsonx_parse(text, (size_t)sqlite3_column_bytes(stmt, column), NULL) : NULL;
 }
 
-static struct task *read_task(sqlite3_stmt *stmt, GError **error) {
+struct task *task_rows_read(sqlite3_stmt *stmt, GError **error) {
     g_autoptr(GError) why = NULL;
     struct task *task = g_new0(struct task, 1);
     json_t *spec = json_at(stmt, 7);
@@ -206,44 +222,45 @@ static struct task *read_task(sqlite3_stmt *stmt, GError **error) {
     return NULL;
 }
 
-static GPtrArray *collect(struct task_rows *rows, enum statement which, GError **error) {
+GPtrArray *task_rows_collect(sqlite3 *db, sqlite3_stmt *stmt, size_t max, int64_t max_bytes, bool *ret_is_cut,
+                             GError **error) {
     GPtrArray *tasks = g_ptr_array_new_with_free_func((GDestroyNotify)task_free);
-    sqlite3_stmt *stmt = rows->stmt[which];
     int64_t bytes = 0;
+    bool ok = true;
     int code;
 
-    while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct task *task = read_task(stmt, error);
-        if (!task)
+    while ((code = sqlite3_step(stmt)) == SQLITE_ROW && tasks->len < max && bytes <= max_bytes) {
+        struct task *task = task_rows_read(stmt, error);
+
+        if (!(ok = task != NULL))
             break;
         g_ptr_array_add(tasks, task);
         bytes += sqlite3_column_bytes(stmt, 7);
-        if (which == QUERY && bytes > MAX_ANSWER_BYTES)
-            break;
     }
-    if (code != SQLITE_DONE && (code != SQLITE_ROW || bytes <= MAX_ANSWER_BYTES)) {
-        if (code != SQLITE_ROW)
-            sqlite_fail(rows->db, "read", error);
+    if (ok && code != SQLITE_DONE && code != SQLITE_ROW)
+        ok = sqlite_fail(db, "read", error);
+    if (ret_is_cut)
+        *ret_is_cut = code == SQLITE_ROW;
+    if (!ok)
         g_clear_pointer(&tasks, g_ptr_array_unref);
-    }
-    sqlite3_reset(stmt);
-    sqlite3_clear_bindings(stmt);
+    return tasks;
+}
+
+static GPtrArray *collect(struct task_rows *rows, enum statement which, GError **error) {
+    GPtrArray *tasks = task_rows_collect(rows->db, rows->stmt[which], G_MAXSIZE, G_MAXINT64, NULL, error);
+
+    sqlite3_reset(rows->stmt[which]);
+    sqlite3_clear_bindings(rows->stmt[which]);
     return tasks;
 }
 
 GPtrArray *task_rows_query(struct task_rows *rows, const struct task_query *query, GError **error) {
-    sqlite3_stmt *stmt = rows->stmt[QUERY];
-
     if (query->batch[0]) {
         bind_text(rows->stmt[QUERY_BATCH], 1, query->batch);
         sqlite3_bind_int(rows->stmt[QUERY_BATCH], 2, query->limit);
         return collect(rows, QUERY_BATCH, error);
     }
-    sqlite3_bind_int64(stmt, 1, query->id);
-    sqlite3_bind_int64(stmt, 2, query->states);
-    bind_text(stmt, 3, query->node);
-    sqlite3_bind_int64(stmt, 4, query->before);
-    sqlite3_bind_int(stmt, 5, query->limit);
+    sqlite3_bind_int64(rows->stmt[QUERY], 1, query->id);
     return collect(rows, QUERY, error);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "store/store.h"
+#include "store/task_list.h"
 
 struct bed {
     uv_loop_t loop;
@@ -17,7 +18,9 @@ struct bed {
     struct store *store;
     int answered, failed;
     char *error;
-    GPtrArray *ids;     /* of the last query */
+    GPtrArray *ids; /* of the last query */
+    bool has_more;  /* of the last page */
+    int64_t total;
     GPtrArray *refused; /* ids */
 };
 
@@ -201,17 +204,191 @@ static void expect_ids(struct bed *bed, struct task_query query, const char *exp
     g_assert_cmpstr(text->str, ==, expected);
 }
 
-static void test_queries(void) {
+/* ---- lists ---- */
+
+static void on_page(void *user, const struct task_page *page, const GError *error) {
+    struct bed *bed = user;
+
+    g_assert_no_error(error);
+    for (guint i = 0; i < page->tasks->len; i++)
+        g_ptr_array_add(bed->ids, GUINT_TO_POINTER(((const struct task *)page->tasks->pdata[i])->id));
+    bed->has_more = page->has_more;
+    bed->total = page->total;
+    bed->answered++;
+}
+
+/* `expected` ends with "…" when there is more. */
+static void expect_page(struct bed *bed, struct task_filter filter, const char *expected, int64_t total) {
+    g_autoptr(GString) text = g_string_new(NULL);
+    int answered = bed->answered;
+
+    g_ptr_array_set_size(bed->ids, 0);
+    filter.wants_total = true;
+    filter.limit = filter.limit ? filter.limit : 100;
+    store_query_page(bed->store, &filter, on_page, bed);
+    wait_for(bed, answered + 1);
+    for (guint i = 0; i < bed->ids->len; i++)
+        g_string_append_printf(text, "%s%u", i ? " " : "", GPOINTER_TO_UINT(bed->ids->pdata[i]));
+    g_string_append(text, bed->has_more ? " …" : "");
+    g_assert_cmpstr(text->str, ==, expected);
+    g_assert_cmpint(bed->total, ==, total);
+}
+
+static struct task *named_task(uint32_t id, const char *uuid, enum task_state state, const char *name,
+                               const char *owner) {
+    struct task *task = make_task(id, uuid, state);
+
+    g_free(task->spec->name);
+    task->spec->name = g_strdup(name);
+    g_free(task->spec->owner);
+    task->spec->owner = g_strdup(owner);
+    return task;
+}
+
+static void test_lists(void) {
+    const unsigned failed = 1U << TASK_FAILED, completed = 1U << TASK_COMPLETED, running = 1U << TASK_RUNNING;
     struct bed *bed = bed_new();
+    struct task *drains;
 
     for (uint32_t id = 1; id <= 9; id++)
-        put(bed, make_task(id, NULL, id % 3 == 0 ? TASK_FAILED : TASK_COMPLETED));
-    wait_for(bed, 9);
-    expect_ids(bed, (struct task_query){.limit = 3}, "9 8 7");
-    expect_ids(bed, (struct task_query){.limit = 3, .before = 7}, "6 5 4");
-    expect_ids(bed, (struct task_query){.limit = 9, .states = 1U << TASK_FAILED}, "9 6 3");
-    expect_ids(bed, (struct task_query){.limit = 1, .id = 5}, "5");
-    expect_ids(bed, (struct task_query){.limit = 9, .node = "other"}, "");
+        put(bed, named_task(id, NULL, id % 3 == 0 ? TASK_FAILED : TASK_COMPLETED, id == 4 ? "Größe 50%" : NULL,
+                            id % 2 ? "ann@desk" : "bob"));
+    put(bed, named_task(10, "GPU-a", TASK_RUNNING, "train", "ann@desk"));
+    drains = named_task(11, "GPU-b", TASK_FAILED, "drains", "bob");
+    drains->holds_lease = true;
+    put(bed, drains);
+    wait_for(bed, 11);
+    expect_ids(bed, (struct task_query){.id = 5}, "5");
+    expect_ids(bed, (struct task_query){.id = 12}, "");
+    expect_page(bed, (struct task_filter){.limit = 3}, "11 10 9 …", 11);
+    expect_page(bed, (struct task_filter){.limit = 3, .before = 4}, "3 2 1", 11); /* a full page that is the last */
+    expect_page(bed, (struct task_filter){.limit = 11}, "11 10 9 8 7 6 5 4 3 2 1", 11);
+    expect_page(bed, (struct task_filter){.states = failed}, "11 9 6 3", 4);
+    expect_page(bed, (struct task_filter){.states = failed, .limit = 2, .before = 11}, "9 6 …", 4);
+    expect_page(bed, (struct task_filter){.states = failed | running}, "11 10 9 6 3", 5);
+    expect_page(bed, (struct task_filter){.holds_lease = true}, "11 10", 2);
+    expect_page(bed, (struct task_filter){.holds_lease = true, .states = failed}, "11 10 9 6 3", 5); /* none twice */
+    expect_page(bed, (struct task_filter){.holds_lease = true, .states = failed, .owner = "bob"}, "11 6", 2);
+    expect_page(bed, (struct task_filter){.owner = "ann@desk", .limit = 3}, "10 9 7 …", 6);
+    expect_page(bed, (struct task_filter){.owner = "ann"}, "", 0); /* exactly */
+    expect_page(bed, (struct task_filter){.owner = "bob", .states = completed}, "8 4 2", 3);
+    expect_page(bed, (struct task_filter){.node = "n", .limit = 2}, "11 10 …", 11);
+    expect_page(bed, (struct task_filter){.node = "n", .states = running}, "10", 1);
+    expect_page(bed, (struct task_filter){.node = "other"}, "", 0);
+    expect_page(bed, (struct task_filter){.gpu = "GPU-b"}, "11", 1);
+    expect_page(bed, (struct task_filter){.gpu = "GPU-b", .states = running}, "", 0);
+    expect_page(bed, (struct task_filter){.gpu = "GPU-b", .search = "DRAIN"}, "11", 1);
+    expect_page(bed, (struct task_filter){.search = "größe 50%"}, "4", 1);
+    expect_page(bed, (struct task_filter){.search = "GRÖSSE"}, "", 0);
+    expect_page(bed, (struct task_filter){.search = "ECHO A", .limit = 2, .before = 9}, "8 7 …", 11);
+    expect_page(bed, (struct task_filter){.search = "1"}, "11 10 1", 3); /* the id */
+    expect_page(bed, (struct task_filter){.search = "train", .owner = "ann@desk", .node = "n"}, "10", 1);
+    expect_page(bed, (struct task_filter){.search = "'; DROP TABLE tasks; --"}, "", 0);
+    put(bed, named_task(10, "GPU-a", TASK_COMPLETED, "train", "ann@desk")); /* over: its card is remembered */
+    wait_for(bed, bed->answered + 1);
+    expect_page(bed, (struct task_filter){.gpu = "GPU-a", .states = completed}, "10", 1);
+    bed_free(bed);
+}
+
+/* A database of the version before lists had indexes gets them, with what it has. */
+static void test_lists_of_old_rows(void) {
+    static const char older[] = "DROP INDEX tasks_state; DROP INDEX tasks_node_state; DROP INDEX tasks_owner_state;"
+                                "DROP INDEX audit_subject; DROP TABLE task_gpus; DROP TABLE task_texts;"
+                                "ALTER TABLE tasks DROP COLUMN owner; PRAGMA user_version = 4";
+    struct bed *bed = bed_new();
+    sqlite3 *db;
+
+    put(bed, named_task(1, "GPU-a", TASK_COMPLETED, "Train", "ann"));
+    put(bed, named_task(2, NULL, TASK_FAILED, NULL, NULL));
+    put(bed, named_task(3, "GPU-a", TASK_RUNNING, NULL, "bob"));
+    wait_for(bed, 3);
+    store_close(bed->store);
+    bed->store = NULL;
+    uv_run(&bed->loop, UV_RUN_NOWAIT);
+    g_assert_cmpint(sqlite3_open(bed->path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, older, NULL, NULL, NULL), ==, SQLITE_OK);
+    sqlite3_close(db);
+    reopen(bed);
+    expect_page(bed, (struct task_filter){.gpu = "GPU-a"}, "3 1", 2);
+    expect_page(bed, (struct task_filter){.owner = "ann"}, "1", 1);
+    expect_page(bed, (struct task_filter){.search = "train"}, "1", 1);
+    expect_page(bed, (struct task_filter){.search = "echo a b"}, "3 2 1", 3);
+    expect_page(bed, (struct task_filter){.holds_lease = true}, "3", 1);
+    bed_free(bed);
+}
+
+static int count_steps(void *user) {
+    *(int *)user += 1;
+    return 0;
+}
+
+enum { STEPS_EACH = 50, MANY = 100000 };
+
+/* What a page costs, in steps of SQLite's machine; its time would say as much of this computer. */
+static int steps_of(sqlite3 *db, struct task_filter filter, guint expected) {
+    struct task_page page = {0};
+    g_autoptr(GError) error = NULL;
+    int calls = 0;
+
+    filter.limit = filter.limit ? filter.limit : 100;
+    sqlite3_progress_handler(db, STEPS_EACH, count_steps, &calls);
+    g_assert_true(task_list_page(db, &filter, &page, &error));
+    g_assert_no_error(error);
+    sqlite3_progress_handler(db, 0, NULL, NULL);
+    g_assert_cmpuint(page.tasks->len, ==, expected);
+    g_ptr_array_unref(page.tasks);
+    return calls * STEPS_EACH;
+}
+
+static void expect_cheap(sqlite3 *db, struct task_filter filter, guint expected, const char *what) {
+    int steps = steps_of(db, filter, expected);
+
+    g_test_message("%s: %d steps", what, steps);
+    if (steps > 40000) /* a page of 100 is some 5000; one look at each task would be 400000 and more */
+        g_error("%s: %d steps for a page", what, steps);
+}
+
+/* 100,000 tasks, nearly all of them completed, of few owners: whatever a page is filtered by, its price is that of a page. */
+static void test_lists_of_many(void) {
+    static const char fill[] =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+        " INSERT INTO tasks (id, epoch, node, state, holds_lease, batch_id, target, spec, lease, kill_requested, oom,"
+        " created_ms, started_ms, finished_ms, owner)"
+        " SELECT i, i, 'n' || (i % 4), CASE WHEN i = 7 THEN 7 WHEN i % 10000 = 0 THEN 6 ELSE 5 END, i = 7, 'b', '',"
+        " '{\"command\":[\"x\"]}', json_object('task_id', i, 'epoch', i, 'node', 'n', 'boot_id', '', 'gpus',"
+        " json_array(), 'cores', 0, 'memory_bytes', 0, 'numa', -1, 'granted_ms', 1), 0, 0, 1, 1, 1,"
+        " CASE WHEN i % 3 = 0 THEN 'ann' ELSE 'bob' END FROM n;"
+        "INSERT INTO task_texts SELECT id, id || char(10) || char(10) || 'x' FROM tasks;"
+        "INSERT INTO task_gpus SELECT 'GPU-' || (id % 8), id FROM tasks;";
+    const unsigned completed = 1U << TASK_COMPLETED, failed = 1U << TASK_FAILED, killed = 1U << TASK_KILLED;
+    struct bed *bed = bed_new();
+    sqlite3 *db;
+    int steps;
+
+    g_assert_cmpint(TASK_COMPLETED, ==, 5); /* as in the statement above */
+    g_assert_cmpint(sqlite3_open(bed->path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, fill, NULL, NULL, NULL), ==, SQLITE_OK);
+    expect_cheap(db, (struct task_filter){0}, 100, "all");
+    expect_cheap(db, (struct task_filter){.before = 50000}, 100, "all, in the middle");
+    expect_cheap(db, (struct task_filter){.states = completed}, 100, "a common state");
+    expect_cheap(db, (struct task_filter){.states = failed}, 10, "a rare state");
+    expect_cheap(db, (struct task_filter){.states = completed | failed | killed, .before = 500}, 100, "states");
+    expect_cheap(db, (struct task_filter){.holds_lease = true}, 1, "live");
+    expect_cheap(db, (struct task_filter){.holds_lease = true, .states = failed, .owner = "bob"}, 8, "live, owner");
+    expect_cheap(db, (struct task_filter){.node = "n0"}, 100, "a node");
+    expect_cheap(db, (struct task_filter){.node = "n0", .states = failed}, 10, "a node and a rare state");
+    expect_cheap(db, (struct task_filter){.node = "n9"}, 0, "no such node");
+    expect_cheap(db, (struct task_filter){.owner = "ann"}, 100, "an owner");
+    expect_cheap(db, (struct task_filter){.owner = "ann", .states = failed}, 3, "an owner and a rare state");
+    expect_cheap(db, (struct task_filter){.owner = "eve"}, 0, "no such owner");
+    expect_cheap(db, (struct task_filter){.gpu = "GPU-3"}, 100, "a card");
+    expect_cheap(db, (struct task_filter){.gpu = "GPU-9"}, 0, "no such card");
+    expect_cheap(db, (struct task_filter){.search = "x"}, 100, "a search that finds at once");
+    steps = steps_of(db, (struct task_filter){.search = "not there"}, 0);
+    g_assert_cmpint(steps, <, MANY * 15); /* a search is the one that may read all texts, and no more than these */
+    steps = steps_of(db, (struct task_filter){.states = completed, .wants_total = true, .limit = 1}, 1);
+    g_assert_cmpint(steps, <, MANY * 15); /* counting goes through an index */
+    sqlite3_close(db);
     bed_free(bed);
 }
 
@@ -365,7 +542,9 @@ int main(int argc, char **argv) {
     g_test_add_func("/store/survives", test_survives);
     g_test_add_func("/store/events-and-pardons", test_events_and_pardons);
     g_test_add_func("/store/R1-one-holder", test_one_holder);
-    g_test_add_func("/store/queries", test_queries);
+    g_test_add_func("/store/lists", test_lists);
+    g_test_add_func("/store/lists of old rows", test_lists_of_old_rows);
+    g_test_add_func("/store/lists of 100,000 tasks", test_lists_of_many);
     g_test_add_func("/store/full-disk", test_full_disk);
     g_test_add_func("/store/refused-is-nowhere", test_refused_is_nowhere);
     g_test_add_func("/store/R5-L6-kill-9", test_kill9);
