@@ -169,13 +169,14 @@ def bench_switch(build):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,machines,switch,runner,host")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,machines,switch,runner,host,streams,dashboard")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
     sys.path.insert(0, str(ROOT / "tests" / "e2e"))
     import cluster
     import bench_machines
+    import dashboard
     import monitoring
     import streams
     wanted = options.only.split(",")
@@ -202,7 +203,10 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+    if "streams" in wanted:
         streams.bench_streams(cluster, build, row, rss_mib)
+    if "dashboard" in wanted:
+        dashboard.bench_dashboard(cluster, build, row)
     if "machines" in wanted:
         bench_machines.bench_machines(cluster, row)
     if "switch" in wanted:

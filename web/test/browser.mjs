@@ -21,7 +21,7 @@ await build({
   packages: 'external',
   outfile,
 });
-const names = what === 'browser' && wanted ? [`--test-name-pattern=${wanted.split(',').join('|')}`] : [];
+const names = what === 'browser' && wanted ? [`--test-name-pattern=^\\(|${wanted.split(',').join('|')}`] : [];
 const child = spawn(process.execPath, [...(what === 'browser' ? ['--test-reporter=tap', ...names] : []), outfile], { stdio: 'inherit' });
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => child.kill(signal));
 child.on('exit', (code) => {

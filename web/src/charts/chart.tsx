@@ -4,7 +4,7 @@ import { local } from '../lib/times.ts';
 import { isEmpty, type Curve } from './figures.ts';
 import type { Plot, PlotOptions } from './plot.ts';
 
-export function Chart({ name, curve, format, top }: { name: string; curve: Curve } & Pick<PlotOptions, 'format' | 'top'>) {
+export function Chart({ name, curve, format, top, steps }: { name: string; curve: Curve } & Omit<PlotOptions, 'onPoint'>) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<Plot>();
   const latest = useRef(curve);
@@ -17,7 +17,7 @@ export function Chart({ name, curve, format, top }: { name: string; curve: Curve
       setPoint(!p ? '' : `${local(p.ms, Date.now())}: ${p.value === null ? 'not known' : format(p.value)}${p.max === null ? '' : `, at most ${format(p.max)}`}`);
     import('./plot.ts')
       .then(({ makePlot }) => {
-        if (!isGone && place.current) plot.current = makePlot(place.current, latest.current, { format, top, onPoint });
+        if (!isGone && place.current) plot.current = makePlot(place.current, latest.current, { format, top, steps, onPoint });
       })
       .catch(() => setProblem('The chart could not be loaded.'));
     return () => {

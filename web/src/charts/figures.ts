@@ -14,9 +14,12 @@ export interface Curve {
   max?: Values;
 }
 
-export const FIGURES: Record<Figure, { name: string; format: (n: number) => string; top: (gpu: Gpu) => number | undefined }> = {
+/** Bytes are counted in powers of two: 64 KiB, 128 KiB … */
+const BINARY = Array.from({ length: 32 }, (_, i) => 2 ** (16 + i));
+
+export const FIGURES: Record<Figure, { name: string; format: (n: number) => string; top: (gpu: Gpu) => number | undefined; steps?: number[] }> = {
   utilization_percent: { name: 'Utilisation', format: percent, top: () => 100 },
-  memory_used_bytes: { name: 'Memory', format: bytes, top: (gpu) => gpu.memory_total_bytes },
+  memory_used_bytes: { name: 'Memory', format: bytes, top: (gpu) => gpu.memory_total_bytes, steps: BINARY },
   temperature_celsius: { name: 'Temperature', format: celsius, top: () => 100 },
   power_mw: { name: 'Power', format: watts, top: (gpu) => gpu.power_limit_mw },
 };

@@ -59,9 +59,9 @@ export function GpuCharts({ card, only, label }: { card: Signal<Gpu>; only?: Fig
   return (
     <div class="charts">
       {figures.map((figure) => {
-        const { name, format, top } = FIGURES[figure];
+        const { name, format, top, steps } = FIGURES[figure];
         const curve = curves[figure] ?? curveOf(data, figure);
-        return <Chart key={`${figure} ${span}`} name={label ?? name} curve={curve} format={format} top={top(gpu)} />;
+        return <Chart key={`${figure} ${span}`} name={label ?? name} curve={curve} format={format} top={top(gpu)} steps={steps} />;
       })}
     </div>
   );

@@ -11,6 +11,8 @@ export interface Plot {
 export interface PlotOptions {
   /** As the axis and the pointer show a value. */
   format: (value: number) => string;
+  /** Steps that the axis may have; left out: decimal ones. */
+  steps?: readonly number[] | undefined;
   /** Fixed top of the axis; left out: as high as the values. */
   top?: number | undefined;
   /** The value under the pointer, or null when it is not over the chart. */
@@ -41,7 +43,7 @@ function build(element: HTMLElement, curve: Curve, options: PlotOptions): uPlot 
       scales: { y: { range: (_u, _min, max) => [0, options.top ?? Math.max(max ?? 0, 1) * 1.05] } },
       axes: [
         { ...axis, space: 70, size: 24 },
-        { ...axis, size: 62, space: 26, values: (_u, ticks) => ticks.map((tick) => options.format(tick)) },
+        { ...axis, size: 62, space: 26, ...(options.steps ? { incrs: [...options.steps] } : {}), values: (_u, ticks) => ticks.map((tick) => options.format(tick)) },
       ],
       series,
       hooks: {

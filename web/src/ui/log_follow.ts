@@ -1,12 +1,12 @@
 /* A task's output as it is written. A broken connection is taken up again where it was; the end is told by the host. */
-import { request, API, path, query } from '../api/client.ts';
+import { API, ApiError, path, query, request } from '../api/client.ts';
 import { LogBuffer } from '../lib/log_buffer.ts';
 
 export type StreamName = 'stdout' | 'stderr';
 
 export interface LogState {
-  /** following: more may come; ended: that was all; broken: tried again in three seconds. */
-  phase: 'opening' | 'following' | 'ended' | 'broken';
+  /** none: there is no log yet; following: more may come; ended: that was all; broken: tried again in three seconds. */
+  phase: 'opening' | 'none' | 'following' | 'ended' | 'broken';
   problem?: string;
 }
 
@@ -41,6 +41,11 @@ export class LogFollower {
     cancelAnimationFrame(this.frame);
   }
 
+  /** The task has changed: what was not there may be there now. */
+  look(): void {
+    if (this.state.phase === 'none') void this.run();
+  }
+
   private changed(state?: LogState): void {
     if (state) this.state = state;
     this.frame ||= requestAnimationFrame(() => {
@@ -64,6 +69,7 @@ export class LogFollower {
       this.changed({ phase: 'ended' });
     } catch (why) {
       if (this.abort.signal.aborted) return;
+      if (why instanceof ApiError && why.status === 404) return this.changed({ phase: 'none' });
       this.changed({ phase: 'broken', problem: why instanceof Error ? why.message : String(why) });
       this.timer = setTimeout(() => void this.run(), 3000);
     }

@@ -6,13 +6,15 @@ import { downloadUrl, LogFollower, type StreamName } from './log_follow.ts';
 const LINE = 18;
 const MARGIN = 20;
 
-const PHASES = { opening: 'opening', following: 'live', ended: 'the end', broken: 'connection broke, trying again' };
+const PHASES = { opening: 'opening', none: 'not there yet', following: 'live', ended: 'the end', broken: 'connection broke, trying again' };
 
-function useFollower(id: number, stream: StreamName): LogFollower {
-  const [, setTurn] = useState(0);
+/** The follower, and a number that counts its news. */
+function useFollower(id: number, stream: StreamName, revision: string): [LogFollower, number] {
+  const [turn, setTurn] = useState(0);
   const follower = useMemo(() => new LogFollower(id, stream, () => setTurn((n) => n + 1)), [id, stream]);
   useEffect(() => () => follower.stop(), [follower]);
-  return follower;
+  useEffect(() => follower.look(), [follower, revision]);
+  return [follower, turn];
 }
 
 /** The line with what was searched for marked. */
@@ -28,7 +30,17 @@ function Marked({ text, wanted }: { text: string; wanted: string }) {
   return <>{[...parts, text.slice(from)]}</>;
 }
 
-function Lines({ follower, wanted, at, sticks, onSticks }: { follower: LogFollower; wanted: string; at: number | undefined; sticks: boolean; onSticks: (sticks: boolean) => void }) {
+interface LinesProps {
+  follower: LogFollower;
+  /** Another number: there is news, so it is drawn anew. */
+  turn: number;
+  wanted: string;
+  at: number | undefined;
+  sticks: boolean;
+  onSticks: (sticks: boolean) => void;
+}
+
+function Lines({ follower, wanted, at, sticks, onSticks }: LinesProps) {
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   const { buffer } = follower;
@@ -66,12 +78,13 @@ function Lines({ follower, wanted, at, sticks, onSticks }: { follower: LogFollow
   );
 }
 
-export function LogView({ id }: { id: number }) {
+/** revision: changes when the task does. */
+export function LogView({ id, revision, isOver }: { id: number; revision: string; isOver: boolean }) {
   const [stream, setStream] = useState<StreamName>('stdout');
   const [text, setText] = useState('');
   const [hit, setHit] = useState(0);
   const [sticks, setSticks] = useState(true);
-  const follower = useFollower(id, stream);
+  const [follower, turn] = useFollower(id, stream, revision);
   const { buffer, state } = follower;
   const hits = text ? buffer.find(text) : [];
   const at = hits.length ? hits[Math.min(hit, hits.length - 1)] : undefined;
@@ -113,9 +126,9 @@ export function LogView({ id }: { id: number }) {
       </header>
       {state.phase === 'broken' && <p class="note warn">{state.problem}. Trying again in 3 s.</p>}
       {isEmpty && state.phase !== 'broken' ? (
-        <p class="empty">{state.phase === 'ended' ? `Nothing was written to ${stream}.` : `Nothing on ${stream} yet.`}</p>
+        <p class="empty">{state.phase === 'ended' || isOver ? `Nothing was written to ${stream}.` : `Nothing on ${stream} yet.`}</p>
       ) : (
-        <Lines key={stream} follower={follower} wanted={text.toLowerCase()} at={at} sticks={sticks} onSticks={setSticks} />
+        <Lines key={stream} follower={follower} turn={turn} wanted={text.toLowerCase()} at={at} sticks={sticks} onSticks={setSticks} />
       )}
       <p class="hint log-foot">
         <span class={`pulse ${state.phase === 'following' ? 'live' : state.phase === 'broken' ? 'lost' : ''}`}>

@@ -16,6 +16,8 @@ export interface Order {
   done: string;
 }
 
+/** Counts orders that were taken: lists of orders are asked for anew. */
+export const ordersGiven = signal(0);
 const asked = signal<Order | undefined>(undefined);
 export const notice = signal('');
 
@@ -67,6 +69,7 @@ function OrderForm({ order }: { order: Order }) {
       .run({ who: who.trim(), reason: reason.trim() })
       .then(() => {
         close();
+        ordersGiven.value++;
         say(order.done);
       })
       .catch((why: Error) => setError(why))

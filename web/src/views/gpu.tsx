@@ -227,7 +227,7 @@ function Shown({ card }: { card: Signal<Gpu> }) {
       </Section>
       <Leases gpu={gpu} />
       <Section title="Orders of operators">
-        <AuditList key={gpu.cordon?.since_ms ?? 0} subject={`GPU ${gpu.index} of node ${gpu.node}`} limit={20} />
+        <AuditList subject={`GPU ${gpu.index} of node ${gpu.node}`} limit={20} />
       </Section>
     </>
   );

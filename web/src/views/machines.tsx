@@ -169,7 +169,7 @@ export function MachineView({ id }: { id: number }) {
           </p>
         </Section>
       </div>
-      {vps.task_id > 0 && <LogView key={vps.task_id} id={vps.task_id} />}
+      {vps.task_id > 0 && <LogView key={vps.task_id} id={vps.task_id} revision={vps.state} isOver={OFF.includes(vps.state)} />}
     </>
   );
 }

@@ -185,7 +185,7 @@ export function NodeView({ name }: { name: string }) {
       <Tasks name={name} />
       <Charts name={name} />
       <Section title="Orders of operators">
-        <AuditList key={node.cordon?.since_ms ?? 0} subject={`node ${name}`} limit={20} />
+        <AuditList subject={`node ${name}`} limit={20} />
       </Section>
     </>
   );

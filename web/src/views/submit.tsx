@@ -87,7 +87,7 @@ export function SubmitView() {
       <div class="view-head">
         <h1>Submit a task</h1>
       </div>
-      <section class="card" aria-label="Command">
+      <section class="card" aria-label="What to run">
         <FieldBox name="command" label="Command" problem={problem('command')} hint={hint}>
           <textarea rows={2} spellcheck={false} autocapitalize="off" placeholder={form.inShell ? 'cd /work && python train.py > log' : 'python train.py --steps 3000'} {...input('command')} />
         </FieldBox>
@@ -98,7 +98,7 @@ export function SubmitView() {
           </span>
         </label>
       </section>
-      <section class="card" aria-label="Where">
+      <section class="card" aria-label="Where to run it">
         <GpuPicker choices={form.choices} refusals={told.targets} onChange={(choices) => change({ choices })} />
         {form.choices.some((c) => c.gpus.length > 1) && (
           <label class="check">
@@ -124,7 +124,7 @@ export function SubmitView() {
           </p>
         </div>
       </section>
-      <section class="card" aria-label="More">
+      <section class="card" aria-label="How to run it">
         <div class="fields">
           <FieldBox name="name" label="Name" problem={problem('name')} hint="what others see when your GPU is in their way">
             <input maxLength={128} {...input('name')} />

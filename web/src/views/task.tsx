@@ -7,6 +7,7 @@ import { quoteWords } from '../lib/shell_words.ts';
 import { bytes } from '../lib/units.ts';
 import { onTasks } from '../live/store.ts';
 import { to } from '../router.ts';
+import { AuditList } from '../ui/audit_list.tsx';
 import { LogView } from '../ui/log_view.tsx';
 import { ask, say } from '../ui/orders.tsx';
 import { Ago, Empty, ErrorNote, Facts, Loading, Section, Span, StateBadge, Time, useTitle } from '../ui/parts.tsx';
@@ -177,10 +178,15 @@ export function TaskView({ id }: { id: number }) {
       </div>
       {rest.error && <ErrorNote error={rest.error} again={rest.again} />}
       {outcome && <p class={`note ${task.state === 'completed' ? '' : 'warn'}`}>{outcome}</p>}
-      <LogView key={id} id={id} />
+      <LogView key={id} id={id} revision={`${task.revision} ${task.state}`} isOver={isOver(task.state)} />
       <div class="columns">
         <TaskFacts task={task} />
-        <Timeline id={id} revision={`${task.revision} ${task.state} ${task.holds_lease}`} />
+        <div>
+          <Timeline id={id} revision={`${task.revision} ${task.state} ${task.holds_lease}`} />
+          <Section title="Orders of operators">
+            <AuditList subject={`task ${id}`} limit={20} />
+          </Section>
+        </div>
       </div>
     </>
   );

@@ -4,11 +4,11 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import { openTab, tooWide } from './bed.ts';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 let id = 0;
 
-void test('there is something to look at', { timeout: 60000 }, async () => {
+step('there is something to look at', async () => {
   id = await cluster.submit('mynode::0,1', ['sh', '-c', 'echo a-rather-long-line-$(seq 1 200 | tr -d "\\n"); sleep 600'], ['--name', 'a-name-that-is-long-and-has-no-space-in-it-anywhere-at-all']);
   await cluster.do('wait_state', [id, 'running']);
 });
@@ -131,4 +131,4 @@ pageTest('colours are not all: each state has a pattern of its own and a word', 
   assert.equal(new Set(looks).size, looks.length);
 });
 
-void test('what was looked at is ended', { timeout: 60000 }, () => cluster.do('kill_everything'));
+step('what was looked at is ended', () => cluster.do('kill_everything'));

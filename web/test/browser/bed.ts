@@ -89,7 +89,7 @@ export async function openTab(url: string, options: BrowserContextOptions = {}):
 }
 
 export function watch(page: Page, troubles: string[]): void {
-  page.setDefaultTimeout(15000);
+  page.setDefaultTimeout(10000);
   page.on('pageerror', (error) => troubles.push(`error: ${error.message}`));
   page.on('dialog', (dialog) => {
     troubles.push(`dialog: ${dialog.message()}`);

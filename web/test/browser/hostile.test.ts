@@ -1,13 +1,12 @@
 /* What strangers write is text, wherever it is shown. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 const EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
 const EVIL_LINK = 'javascript:window.hacked=1//';
 let id = 0;
 
-void test('a hostile task runs', { timeout: 60000 }, async () => {
+step('a hostile task runs', async () => {
   const script = `echo '${EVIL}'; echo '\x1b]8;;${EVIL_LINK}\x07click\x1b]8;;\x07'; printf '\\033[31mred\\033[0m\\n'; sleep 600`;
   const body = { targets: ['mynode::0'], command: ['sh', '-c', script], name: EVIL.slice(0, 120), owner: `"><svg onload=window.hacked=1>`, env: [`EVIL=${EVIL}`] };
   const answer = await cluster.api<{ tasks: { id: number }[] }>('/tasks', body);
@@ -59,4 +58,4 @@ pageTest('the policy of the host stops a script that got in all the same', '/', 
   troubles.length = 0;
 });
 
-void test('the hostile task is ended', { timeout: 60000 }, () => cluster.do('kill_everything'));
+step('the hostile task is ended', () => cluster.do('kill_everything'));

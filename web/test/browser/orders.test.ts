@@ -1,7 +1,6 @@
 /* Orders are confirmed, given, and seen to be carried out. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 pageTest('a task is paused, resumed and killed', '/', async ({ page }) => {
   const id = await cluster.submit('mynode::0', ['sleep', '600']);
@@ -58,4 +57,4 @@ pageTest('an order that is refused says why and leaves the dialog open', '/', as
   await page.getByRole('dialog').waitFor({ state: 'detached' });
 });
 
-void test('what was ordered is over', { timeout: 60000 }, () => cluster.do('kill_everything'));
+step('what was ordered is over', () => cluster.do('kill_everything'));

@@ -9,7 +9,7 @@ pageTest('a host restart while the page is open', '/', async ({ page }) => {
   await page.locator('.cell').first().waitFor();
   await cluster.do('host_kill');
   await page.getByText(/Host unreachable, retrying in \d s/).waitFor();
-  await page.getByText(/Shown is what was known at .*, \d+ s ago/).waitFor();
+  await page.getByText(/Shown is what was known at .*, \d+\ss ago/).waitFor();
   assert.match(await page.locator('main').evaluate((main) => getComputedStyle(main).filter), /grayscale/);
   assert.ok((await page.locator('.cell').count()) >= 6, 'what was known stays');
   await cluster.do('host_start');
@@ -46,7 +46,8 @@ pageTest('a node that falls silent: its task is lost, its cards are grey, an ope
   await task.getByLabel('Who gives the order').fill('ops');
   await task.getByLabel('Reason').fill('the node burnt down');
   await task.getByRole('dialog').getByRole('button', { name: 'Force release' }).click();
-  await task.getByRole('region', { name: 'What happened' }).getByText(/the node burnt down/).waitFor();
+  await task.getByRole('region', { name: 'What happened' }).getByText(/released by ops while its node was silent/).waitFor();
+  await task.getByRole('region', { name: 'Orders of operators' }).getByText(/the node burnt down/).waitFor();
   await cluster.do('runner_start', ['node2']);
   await page.getByRole('link', { name: /^GPU 1 of node2: free$/ }).waitFor();
 });

@@ -15,6 +15,11 @@ after(async () => {
   await cluster?.stop();
 });
 
+/** Something that tests stand on; it runs also when only some tests are asked for. */
+export function step(name: string, body: () => Promise<unknown>): void {
+  void test(`(${name})`, { timeout: 60000 }, async () => void (await body()));
+}
+
 /** A test with a page at this path. It fails also when the page had any trouble. */
 export function pageTest(name: string, path: string, body: (tab: Tab) => Promise<void>, options: BrowserContextOptions = {}): void {
   void test(name, { timeout: 60000 }, async () => {

@@ -1,8 +1,7 @@
 /* A submission by form ends up running; a refusal appears where it belongs; the command line beside it is the same. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { test } from 'node:test';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 pageTest('a form that is filled in becomes a task that runs', '/submit', async ({ page }) => {
   await page.getByLabel('Command', { exact: true }).fill(`sh -c 'echo "it works"; sleep 600'`);
@@ -10,7 +9,7 @@ pageTest('a form that is filled in becomes a task that runs', '/submit', async (
   await page.getByRole('button', { name: /^GPU 2 of mynode: free/ }).click();
   await page.getByLabel('Name').fill('by form');
   await page.getByLabel('Owner').fill('ana');
-  await page.getByLabel('Memory').fill('512M');
+  await page.getByLabel('Memory', { exact: true }).fill('512M');
   const line = await page.locator('.cli').innerText();
   assert.equal(line, `kohakuriver task submit -t mynode::1,2 -m 512M --name 'by form' -- sh -c 'echo "it works"; sleep 600'`);
   const words = execFileSync('/bin/sh', ['-c', `printf '%s\\0' ${line}`]).toString().split('\0');
@@ -78,4 +77,4 @@ pageTest('one task for each card', '/submit?gpu=mynode%3A%3A0', async ({ page })
   assert.match(await page.locator('.cli').innerText(), /-t mynode:0::0 -t mynode:0::3 /);
 });
 
-void test('the submissions are ended', { timeout: 60000 }, () => cluster.do('kill_everything'));
+step('the submissions are ended', () => cluster.do('kill_everything'));

@@ -1,11 +1,10 @@
 /* Every view opens by its address, shows what the host knows, and says so when there is nothing. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 let taskId = 0;
 
-void test('a task runs for the views', { timeout: 60000 }, async () => {
+step('a task runs for the views', async () => {
   taskId = await cluster.submit('mynode::0', ['sh', '-c', 'echo hello; sleep 600'], ['--name', 'train-llama']);
   await cluster.do('wait_state', [taskId, 'running']);
   await cluster.do('change_gpu', ['mynode', 0], { utilization: 63, temperature: 71, power_mw: 412345, memory_used_mib: 40000 });
@@ -66,7 +65,7 @@ pageTest('node: the doctor looks when asked', '/nodes/mynode', async ({ page }) 
 pageTest('one card: holder, figures, way out, leases', '/nodes/mynode/gpus/0', async ({ page }) => {
   await page.getByRole('link', { name: `${taskId} train-llama`, exact: true }).waitFor();
   await page.getByText('Way out: the task ends; task kill ends it').waitFor();
-  await page.getByText('71 °C').waitFor();
+  await page.getByText('71 °C', { exact: true }).waitFor();
   await page.getByText('412 W of 700 W').waitFor();
   const figures = page.getByRole('region', { name: 'Figures' });
   assert.match(await figures.innerText(), /Fan\s+–/, 'what the driver does not tell is not a zero');
@@ -141,7 +140,7 @@ pageTest('going back and forth shows the view of the address', '/', async ({ pag
   await page.getByRole('heading', { name: 'Tasks' }).waitFor();
 });
 
-void test('the views are left as they were found', { timeout: 60000 }, async () => {
+step('the views are left as they were found', async () => {
   await cluster.do('change_gpu', ['mynode', 0], { utilization: 0, temperature: 29, power_mw: 70089, memory_used_mib: 4 });
   await cluster.do('kill_everything');
 });

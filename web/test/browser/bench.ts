@@ -1,0 +1,60 @@
+/* What the dashboard costs a browser, at KR_URL: one line of JSON. Called by tests/bench/dashboard.py on a cluster under load. */
+import type { CDPSession, Page } from 'playwright-core';
+import { closeBrowser, openTab } from './bed.ts';
+
+const url = process.env['KR_URL']!;
+const CARDS = Number(process.env['KR_CARDS'] ?? 1600);
+const SECONDS = Number(process.env['KR_SECONDS'] ?? 20);
+
+/** Milliseconds after the navigation began until a script in the page says that it is complete. */
+async function complete(page: Page, selector: string, n: number): Promise<number> {
+  await page.addInitScript(
+    ([wanted, count]) => {
+      const look = (): void => {
+        if (document.querySelectorAll(wanted as string).length >= Number(count)) requestAnimationFrame(() => ((window as unknown as { doneMs: number }).doneMs = performance.now()));
+        else requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    },
+    [selector, n],
+  );
+  await page.goto(url + (selector === '.cell' ? '/' : '/tasks'));
+  const done = await page.waitForFunction(() => (window as unknown as { doneMs?: number }).doneMs, undefined, { timeout: 60000 });
+  return Number(await done.jsonValue());
+}
+
+const firstPaint = (page: Page): Promise<number> => page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1);
+
+interface Load {
+  main: number;
+  script: number;
+  layout: number;
+  heapMib: number;
+}
+
+/** Shares of a core that the page's main thread is busy, in percent. */
+async function busy(cdp: CDPSession, page: Page): Promise<Load> {
+  const look = async () => Object.fromEntries((await cdp.send('Performance.getMetrics')).metrics.map((m) => [m.name, m.value]));
+  const before = await look();
+  await page.waitForTimeout(SECONDS * 1000);
+  const after = await look();
+  const share = (name: string): number => (100 * (after[name]! - before[name]!)) / (after['Timestamp']! - before['Timestamp']!);
+  return { main: share('TaskDuration'), script: share('ScriptDuration'), layout: share('LayoutDuration') + share('RecalcStyleDuration'), heapMib: after['JSHeapUsedSize']! / 2 ** 20 };
+}
+
+async function measure(selector: string, n: number, body?: (page: Page, cdp: CDPSession) => Promise<Load>) {
+  const { page, context } = await openTab('about:blank');
+  const cdp = await context.newCDPSession(page);
+  await cdp.send('Performance.enable');
+  const gridMs = await complete(page, selector, n);
+  const paintMs = await firstPaint(page);
+  const load = body && (await body(page, cdp));
+  await context.close();
+  return { gridMs, paintMs, load };
+}
+
+await measure('.cell', CARDS); // the browser itself has warmed up
+const grid = await measure('.cell', CARDS, (page, cdp) => busy(cdp, page));
+const tasks = await measure('.list tbody tr', 50);
+console.log(JSON.stringify({ paint_ms: grid.paintMs, grid_ms: grid.gridMs, tasks_ms: tasks.gridMs, ...grid.load }));
+await closeBrowser();
