@@ -29,7 +29,8 @@ def bench_dashboard(cluster_module, build, row, nodes=200, tasks=10000, seconds=
                 assert load.stdout.readline() == "ready\n"
                 time.sleep(3)
                 done = subprocess.run(["/usr/bin/python3", str(ROOT / "tests" / "web" / "run.py"), "bench"], capture_output=True, text=True,
-                                      env=dict(os.environ, KR_BUILD=str(build), KR_URL=c.url, KR_CARDS=str(8 * nodes), KR_SECONDS=str(seconds)))
+                                      env=dict(os.environ, KR_BUILD=str(build), KR_URL=c.url, KR_CARDS=str(8 * nodes), KR_SECONDS=str(seconds),
+                                               KR_TASKS="1" if kind == "busy" else ""))
                 assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
                 result = json.loads(done.stdout.splitlines()[-1])
             finally:

@@ -97,16 +97,16 @@ pageTest('keys lead everywhere', '/', async ({ page }) => {
 pageTest('arrows go through the grid, Enter opens a card', '/', async ({ page }) => {
   const first = page.locator('.node-row', { hasText: 'mynode' }).locator('.cell').first();
   await first.waitFor();
-  const label = () => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? '');
+  const label = () => page.evaluate(() => document.activeElement?.getAttribute('href') ?? '');
   assert.equal(await page.locator('.cell[tabindex="0"]').count(), 1, 'one stop for Tab');
   await first.focus();
   await page.keyboard.press('ArrowRight');
-  assert.match(await label(), /^GPU 1 of mynode/);
+  assert.match(await label(), /mynode\/gpus\/1$/);
   await page.keyboard.press('ArrowDown');
-  assert.match(await label(), /^GPU 1 of node2/);
+  assert.match(await label(), /node2\/gpus\/1$/);
   await page.keyboard.press('ArrowUp');
   await page.keyboard.press('ArrowLeft');
-  assert.match(await label(), /^GPU 0 of mynode/);
+  assert.match(await label(), /mynode\/gpus\/0$/);
   assert.equal(await page.locator('.cell[tabindex="0"]').count(), 1);
   await page.keyboard.press('Enter');
   await page.waitForURL('**/nodes/mynode/gpus/0');
