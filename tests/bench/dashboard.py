@@ -41,5 +41,6 @@ def bench_dashboard(cluster_module, build, row, nodes=200, tasks=10000, seconds=
                 row("dashboard: first paint, %d nodes x 8 cards, %d tasks" % (nodes, made), result["paint_ms"], "ms", "")
                 row("... complete grid", result["grid_ms"], "ms", "", "after the navigation began")
                 row("... page of tasks", result["tasks_ms"], "ms", "")
+            row(what + ": browser, all processes", result["browser"], "%", "", "painting in software included")
             row(what + ": main thread, share of a core", result["main"], "%", "<= 10",
                 "script %.1f %%, style and layout %.1f %%, heap %.0f MiB" % (result["script"], result["layout"], result["heapMib"]))

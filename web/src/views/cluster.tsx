@@ -1,7 +1,7 @@
 /* The room at a glance: a row for each node, a cell for each card. */
 import { computed, useComputed, useSignal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { memo } from '../ui/memo.ts';
-import { useLayoutEffect, useRef } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Gpu, NodeSummary } from '../api/types.ts';
 import { filterFromQuery, isFiltering, matches } from '../lib/grid_filter.ts';
 import { bytesOf } from '../lib/units.ts';
@@ -90,8 +90,22 @@ const NodeRow = memo(function NodeRow({ node, cards, total }: Row) {
   );
 }, sameRow);
 
+/** So many rows are drawn at once, the others a few at a time: a page of 200 nodes answers from the first moment. */
+const AT_ONCE = 24;
+
+function useFew(total: number): number {
+  const [n, setN] = useState(AT_ONCE);
+  useEffect(() => {
+    if (n >= total) return;
+    const timer = setTimeout(() => setN(n + AT_ONCE));
+    return () => clearTimeout(timer);
+  }, [n, total]);
+  return n;
+}
+
 function Grid() {
   const list = rows.value;
+  const few = useFew(list.length);
   const grid = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => makeReachable(grid.current), [list]);
   const isDense = new URLSearchParams(queryText.value).get('view') === 'dense';
@@ -112,7 +126,7 @@ function Grid() {
   }
   return (
     <div class={isDense ? 'grid dense' : 'grid'} onKeyDown={onGridKey} onFocusCapture={onGridFocus} ref={grid}>
-      {list.map((row) => (
+      {list.slice(0, few).map((row) => (
         <NodeRow key={row.node} {...row} />
       ))}
     </div>
