@@ -131,6 +131,7 @@ static const struct cli_option vps_create_options[] = {
     {"user-data", 0, CLI_TEXT, "FILE", NULL, "a cloud-init document of your own, merged after the system's"},
     {"network", 0, CLI_TEXT, "user|bridge", "user|bridge",
      "user: its own network behind the node (default); bridge: the node's bridge"},
+    {"with-group", 0, CLI_FLAG, NULL, NULL, "free GPUs in the IOMMU groups of its GPUs are leased and passed along"},
     {"no-driver", 0, CLI_FLAG, NULL, NULL, "do not install the NVIDIA driver in the guest"},
     OPTION_FORMAT,
     OPTION_HOST,
@@ -139,6 +140,7 @@ static const struct cli_option vps_create_options[] = {
 
 static const struct cli_option ssh_options[] = {
     {"identity", 'i', CLI_TEXT, "FILE", NULL, "the private key to log in with"},
+    {"no-wait", 0, CLI_FLAG, NULL, NULL, "do not wait for a guest that is starting"},
     {"stdio", 0, CLI_FLAG, NULL, NULL, "only join standard input and output to its SSH port: for ssh's ProxyCommand"},
     OPTION_HOST,
     OPTIONS_END,
@@ -510,8 +512,11 @@ static const struct cli_verb verbs[] = {
         .max_args = 1,
         .may_take_command = true,
         .summary = "log in to a machine through the host, with the system's ssh",
-        .help = "Words behind \"--\" are run there. The machine's host key is pinned at the first login, in "
-                "~/.config/kohakuriver/known_hosts.",
+        .help = "Words behind \"--\" are run there. The key that the machine must show is the one that its guest has "
+                "told its node; "
+                "where it has told none, the first one is taken and kept in ~/.config/kohakuriver. A guest that is "
+                "starting is "
+                "waited for.",
         .options = ssh_options,
         .run = cmd_ssh,
     },

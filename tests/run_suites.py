@@ -45,7 +45,7 @@ def find_programs(options):
     build = options.build
     programs = []
     for exe in executables(build / "tests" / "unit", "test_*"):
-        if exe.name in ("test_docker", "test_vm_boot"):  # run by tests/e2e/test_docker_backend.py, tests/vm/test_cloud_init.py
+        if exe.name == "test_docker":  # run by tests/e2e/test_docker_backend.py
             continue
         programs.append(Program("unit", exe.name, [str(exe), "--tap", "-k"], 180))
     for exe in executables(build / "tests" / "sim", "sim_*"):
@@ -59,7 +59,7 @@ def find_programs(options):
     for script in python_tests(ROOT / "tests" / "gpu"):
         programs.append(Program("gpu", script.name, ["/usr/bin/python3", str(script)], 180))
     for script in python_tests(ROOT / "tests" / "vm"):
-        programs.append(Program("vm", script.name, ["/usr/bin/python3", str(script)], 1500))
+        programs.append(Program("vm", script.name, ["/usr/bin/python3", str(script)], 2400))
     for exe in executables(build / "tests" / "fuzz", "fuzz_*"):
         corpus = ROOT / "tests" / "fuzz" / "corpus" / exe.name[len("fuzz_"):]
         new_finds = build / "tests" / "fuzz" / ("found_" + exe.name)

@@ -94,7 +94,11 @@ static void gpu_row(struct table *table, const json_t *gpu) {
     table_cell(table, state);
     table_colour(table, show_gpu_colour(state));
     table_cell(table, idle);
-    table_cell(table, holder ? holder : show_bool(gpu, "free") ? NULL : reason);
+    if (holder && show_str(gpu, "reason") &&
+        (strcmp(show_str(gpu, "condition"), "switching") == 0 || strcmp(show_str(gpu, "condition"), "fault") == 0))
+        table_cellf(table, "%s; %s", holder, show_str(gpu, "reason"));
+    else
+        table_cell(table, holder ? holder : show_bool(gpu, "free") ? NULL : reason);
 }
 
 static void print_list(const GPtrArray *gpus) {

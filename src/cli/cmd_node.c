@@ -168,7 +168,10 @@ static void print_gpu_reasons(const json_t *gpus) {
                         *clean = reason ? cli_clean(reason) : NULL;
         const char *colour = show_gpu_colour(state);
 
-        if (clean && strcmp(colour, "red") == 0)
+        const char *condition = show_str(gpu, "condition");
+        bool is_on_its_way = g_strcmp0(condition, "switching") == 0 || g_strcmp0(condition, "fault") == 0;
+
+        if (clean && (strcmp(colour, "red") == 0 || is_on_its_way))
             printf("GPU %" PRId64 " is %s for %s: %s\n  it ends: %s\n", show_int(gpu, "index"), state, span, clean,
                    show_str(gpu, "way_out"));
     }

@@ -10,16 +10,18 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "cli/api.h"
 #include "cli/cli.h"
 #include "cli/show.h"
+#include "model/guest.h"
 #include "model/wire.h"
 #include "net/ws.h"
 
-enum { DIAL_MS = 15000, READ_BYTES = 16 * 1024, ESCAPE = 0x1d /* Ctrl-] */ };
+enum { DIAL_MS = 15000, GUEST_START_MS = 300000, READ_BYTES = 16 * 1024, ESCAPE = 0x1d /* Ctrl-] */ };
 
 /* ---- a pump between stdin/stdout and the tunnel ---- */
 
@@ -185,28 +187,53 @@ int cmd_vps_console(struct cli *cli) {
 
 /* ---- ssh ---- */
 
-static char *known_hosts_file(void) {
+static char *known_hosts_file(const char *name) {
     g_autofree char *folder = g_build_filename(g_get_user_config_dir(), "kohakuriver", NULL);
 
     fs_mkdir_p(folder, 0700, NULL);
-    return g_build_filename(folder, "known_hosts", NULL);
+    return g_build_filename(folder, name, NULL);
 }
 
-/* The words of the ssh command. The machine's key is pinned under a name of its own at the first login. */
-static GPtrArray *ssh_words(const struct cli *cli, const json_t *vps) {
+/* Adds which key the machine must show: the one that its guest told its node over its own channel, where it has. Before that the
+ * first one that it shows is taken, and asked for from then on. false with an error. */
+static bool add_host_key(GPtrArray *words, const struct cli *cli, const json_t *vps, GError **error) {
+    const char *key = show_str(json_object_get(vps, "guest"), "ssh_host_key");
+    g_autofree char *cluster = g_compute_checksum_for_string(G_CHECKSUM_SHA256, cli->host_url, -1);
+    g_autofree char *alias = g_strdup_printf("kohakuriver-%.8s-vps-%" PRId64, cluster, show_int(vps, "id"));
+    g_autofree char *hosts = known_hosts_file(key ? alias : "known_hosts");
+
+    if (key) {
+        g_autofree char *line = g_strdup_printf("%s %s\n", alias, key);
+        if (!guest_host_key_is_valid(key))
+            return kr_fail(error, IO, "the host says a key for VPS %" PRId64 " that is none", show_int(vps, "id"));
+        if (!fs_write_durable(hosts, 0600, line, strlen(line), error))
+            return false;
+    }
+    g_ptr_array_add(words, g_strdup_printf("-oHostKeyAlias=%s", alias));
+    g_ptr_array_add(words, g_strdup_printf("-oUserKnownHostsFile=%s", hosts));
+    g_ptr_array_add(words, g_strdup("-oGlobalKnownHostsFile=/dev/null"));
+    g_ptr_array_add(words, g_strdup_printf("-oStrictHostKeyChecking=%s", key ? "yes" : "accept-new"));
+    return true;
+}
+
+/* The words of the ssh command; NULL with an error. */
+static GPtrArray *ssh_words(const struct cli *cli, const json_t *vps, GError **error) {
     GPtrArray *words = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL),
                     *quoted = g_shell_quote(self ? self : "kohakuriver");
-    g_autofree char *host = g_shell_quote(cli->host_url), *hosts = known_hosts_file();
+    g_autofree char *host = g_shell_quote(cli->host_url);
     const char *identity = cli_text(cli, "identity");
 
     g_ptr_array_add(words, g_strdup("ssh"));
     g_ptr_array_add(
         words, g_strdup_printf("-oProxyCommand=%s ssh --stdio --host %s %" PRId64, quoted, host, show_int(vps, "id")));
-    g_ptr_array_add(words, g_strdup_printf("-oHostKeyAlias=kohakuriver-vps-%" PRId64 "-%s", show_int(vps, "id"),
-                                           show_str(vps, "name")));
-    g_ptr_array_add(words, g_strdup_printf("-oUserKnownHostsFile=%s", hosts));
-    g_ptr_array_add(words, g_strdup("-oStrictHostKeyChecking=accept-new"));
+    if (!add_host_key(words, cli, vps, error)) {
+        g_ptr_array_unref(words);
+        return NULL;
+    }
+    /* A guest that goes down does not always say goodbye: nobody waits for it for ever. */
+    g_ptr_array_add(words, g_strdup("-oConnectTimeout=60"));
+    g_ptr_array_add(words, g_strdup("-oServerAliveInterval=15"));
     if (identity)
         g_ptr_array_add(words, g_strdup_printf("-i%s", identity));
     g_ptr_array_add(words, g_strdup_printf("%s@%s", show_str(vps, "user"), show_str(vps, "name")));
@@ -214,6 +241,35 @@ static GPtrArray *ssh_words(const struct cli *cli, const json_t *vps) {
         g_ptr_array_add(words, g_strdup(*word));
     g_ptr_array_add(words, NULL);
     return words;
+}
+
+/* A guest that was started just now has no SSH server yet. What never says anything (an image without cloud-init) is tried after
+ * a while all the same. */
+static bool is_worth_waiting(const json_t *vps) {
+    const char *state = show_str(vps, "state");
+    const json_t *guest = json_object_get(vps, "guest");
+
+    if (g_strcmp0(state, "pending") == 0 || g_strcmp0(state, "assigning") == 0 || g_strcmp0(state, "provisioning") == 0)
+        return true;
+    return g_strcmp0(state, "running") == 0 && !show_bool(guest, "ready") &&
+           clock_wall_ms() < show_int(vps, "started_ms") + GUEST_START_MS;
+}
+
+/* Takes the machine and gives it back as it is then; NULL with an error. */
+static json_t *wait_for_guest(const struct cli *cli, json_t *vps, GError **error) {
+    g_autofree char *path = g_strdup_printf("/vps/%" PRId64, show_int(vps, "id"));
+    struct cli_api *api = cli_api_new(cli->host_url);
+
+    if (is_worth_waiting(vps))
+        fprintf(stderr, "VPS %" PRId64 " (%s) starts, waiting until its guest is ready (--no-wait does not)\n",
+                show_int(vps, "id"), show_str(vps, "name"));
+    while (vps && is_worth_waiting(vps)) {
+        g_usleep(G_USEC_PER_SEC);
+        json_decref(vps);
+        vps = cli_api_get(api, path, error);
+    }
+    cli_api_free(api);
+    return vps;
 }
 
 int cmd_ssh(struct cli *cli) {
@@ -228,8 +284,11 @@ int cmd_ssh(struct cli *cli) {
         json_decref(vps);
         return error ? cli_fail(error) : CLI_EXIT_OK;
     }
-    words = ssh_words(cli, vps);
+    vps = cli_flag(cli, "no-wait") ? vps : wait_for_guest(cli, vps, &error);
+    words = vps ? ssh_words(cli, vps, &error) : NULL;
     json_decref(vps);
+    if (!words)
+        return cli_fail(error);
     execvp("ssh", (char **)words->pdata);
     kr_fail(&error, IO, "ssh cannot be run: %s", g_strerror(errno));
     return cli_fail(error);

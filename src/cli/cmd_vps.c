@@ -104,6 +104,36 @@ static void fact(struct table *table, const char *name, const char *value) {
     table_cell(table, value);
 }
 
+/* The guest's own word: what it says is cleaned of control characters where it is taken (vm/guest_agent.c). */
+static void guest_facts(struct table *table, const json_t *guest) {
+    g_autofree char *driver = NULL;
+    const json_t *gpu;
+    size_t i;
+
+    if (!guest)
+        return;
+    fact(table, "guest",
+         show_bool(guest, "ready")    ? show_bool(guest, "silent") ? "was ready, and is silent now" : "ready"
+         : show_bool(guest, "late")   ? "late: it is not ready and should be (`vps logs` shows its console)"
+         : show_bool(guest, "silent") ? "silent"
+         : show_bool(guest, "heard")  ? "starting"
+                                      : "has said nothing yet");
+    fact(table, "address", show_str(guest, "address"));
+    if (show_str(guest, "driver"))
+        driver = g_strjoin(" ", show_str(guest, "driver"),
+                           show_str(guest, "driver_version") ? show_str(guest, "driver_version") : "",
+                           show_str(guest, "driver_text") ? show_str(guest, "driver_text") : "", NULL);
+    fact(table, "driver", driver ? g_strchomp(driver) : NULL);
+    json_array_foreach (json_object_get(guest, "gpus"), i, gpu) {
+        g_autofree char *memory = show_bytes_pair(gpu, "memory_used_bytes", "memory_total_bytes");
+        g_autofree char *use = show_has(gpu, "utilization_percent")
+                                   ? g_strdup_printf("%" PRId64 " %%", show_int(gpu, "utilization_percent"))
+                                   : g_strdup("-");
+        g_autofree char *line = g_strdup_printf("%s, %s, memory %s", show_str(gpu, "name"), use, memory);
+        fact(table, i == 0 ? "its GPUs" : " ", line);
+    }
+}
+
 static void print_status(const json_t *vps) {
     static const struct table_column columns[] = {
         {"FACT", TABLE_LEFT, 0, false}, {"VALUE", TABLE_LEFT, 0, false}, {NULL, TABLE_LEFT, 0, false}};
@@ -123,6 +153,7 @@ static void print_status(const json_t *vps) {
     fact(table, "node", show_str(vps, "node"));
     fact(table, "target", show_str(vps, "target"));
     fact(table, "holds GPUs", gpus);
+    fact(table, "cards", show_str(vps, "cards"));
     fact(table, "cores", cores);
     fact(table, "memory", units_bytes_to_str(show_int(vps, "memory_bytes"), memory));
     fact(table, "disk", units_bytes_to_str(show_int(vps, "disk_bytes"), disk));
@@ -135,6 +166,7 @@ static void print_status(const json_t *vps) {
         fact(table, "started", clock_utc_to_str(show_int(vps, "started_ms"), when));
     if (show_int(vps, "finished_ms") > 0)
         fact(table, "off since", clock_utc_to_str(show_int(vps, "finished_ms"), when));
+    guest_facts(table, json_object_get(vps, "guest"));
     table_print(table);
     table_free(table);
 }

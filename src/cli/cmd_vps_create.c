@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/fs.h"
+#include "base/shell.h"
 #include "base/units.h"
 #include "cli/api.h"
 #include "cli/cli.h"
@@ -83,17 +84,23 @@ static bool add_default_keys(json_t *keys) {
     return false;
 }
 
+/* Caller frees. */
+static char *key_file_name(const struct cli *cli, const char *name) {
+    const char *out = cli_text(cli, "key-out-file");
+
+    return out ? g_strdup(out) : g_strdup_printf("%s.key", name);
+}
+
 static bool set_keys(json_t *body, const struct cli *cli, const char *name, GError **error) {
     const char *file = cli_text(cli, "public-key-file"), *text = cli_text(cli, "public-key-string");
-    const char *out = cli_text(cli, "key-out-file");
     bool makes = cli_flag(cli, "gen-ssh-key");
-    g_autofree char *path = out ? g_strdup(out) : g_strdup_printf("%s.key", name);
+    g_autofree char *path = key_file_name(cli, name);
     json_t *keys = json_array();
 
     json_object_set_new(body, "ssh_keys", keys);
     if (makes + (file != NULL) + (text != NULL) > 1)
         return kr_fail(error, USAGE, "give one of --gen-ssh-key, --public-key-file and --public-key-string");
-    if (out && !makes)
+    if (cli_text(cli, "key-out-file") && !makes)
         return kr_fail(error, USAGE, "--key-out-file goes with --gen-ssh-key");
     if (makes)
         return make_key(keys, path, error);
@@ -172,10 +179,11 @@ static json_t *request_body(const struct cli *cli, GError **error) {
         kr_fail(error, USAGE, "--target is missing: where should it run? NODE[:NUMA][::GPU[,GPU…]]");
         return NULL;
     }
-    body = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b}", "owner", who, "name", name, "target", target, "image",
+    body = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b}", "owner", who, "name", name, "target", target, "image",
                      image ? image : "debian", "network", network ? network : "user", "user",
                      cli_text(cli, "user") ? cli_text(cli, "user") : "ops", "installs_driver",
-                     strstr(target, "::") != NULL && !cli_flag(cli, "no-driver"));
+                     strstr(target, "::") != NULL && !cli_flag(cli, "no-driver"), "takes_group",
+                     cli_flag(cli, "with-group"));
     if (body && set_amounts(body, cli, error) && set_user_data(body, cli_text(cli, "user-data"), error) &&
         set_keys(body, cli, name, error))
         return body;
@@ -208,6 +216,18 @@ static int wait_for(struct cli_api *api, json_t **vps) {
     return CLI_EXIT_OK;
 }
 
+/* A command that can be copied. */
+static void print_login(const struct cli *cli, const json_t *vps) {
+    g_autofree char *key = cli_flag(cli, "gen-ssh-key") ? key_file_name(cli, show_str(vps, "name")) : NULL;
+    const char *words[] = {"kohakuriver", "ssh", "--host", cli_text(cli, "host"), "-i", key, show_str(vps, "name")};
+    g_autoptr(GString) line = g_string_new(NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+        if (words[i] && (words[i][0] != '-' || words[i + 1])) /* an option goes with its value */
+            shell_add_word(line, words[i]);
+    printf("log in with: %s\n", line->str);
+}
+
 static int report(const struct cli *cli, const json_t *vps) {
     const char *state = show_str(vps, "state"), *reason = show_str(vps, "reason");
     g_autofree char *clean = reason ? cli_clean(reason) : NULL;
@@ -221,9 +241,7 @@ static int report(const struct cli *cli, const json_t *vps) {
         return CLI_EXIT_OK;
     printf("VPS %" PRId64 " (%s) is %s on %s\n", show_int(vps, "id"), show_str(vps, "name"), state,
            show_str(vps, "node"));
-    if (cli_flag(cli, "gen-ssh-key"))
-        printf("key      %s\n",
-               cli_text(cli, "key-out-file") ? cli_text(cli, "key-out-file") : "NAME.key in this folder");
+    print_login(cli, vps);
     return CLI_EXIT_OK;
 }
 

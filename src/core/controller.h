@@ -151,6 +151,9 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
 void controller_heartbeat(struct controller *c, struct node_info *info, struct core_time now); /* takes info */
 /* A heartbeat that says again what the last one said. */
 void controller_heartbeat_same(struct controller *c, const char *node, struct core_time now);
+/* One in which figures alone have changed: see node_info_take_figures. false: it is not, and the whole has to be given (controller_heartbeat). */
+bool controller_heartbeat_figures(struct controller *c, const char *node, const json_t *told, const json_t *delta,
+                                  struct core_time now);
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now);
 void controller_disconnected(struct controller *c, const char *node, struct core_time now);
 

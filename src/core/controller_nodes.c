@@ -332,7 +332,7 @@ static bool numbers_ok(const struct controller *c, const GPtrArray *reports, int
 static void take_proofs(struct controller *c, const struct node_info *info) {
     for (guint i = 0; i < info->gpus->len; i++) {
         const struct gpu *gpu = info->gpus->pdata[i];
-        if (gpu->uuid[0] && gpu->condition != GPU_CONDITION_OK)
+        if (gpu->uuid[0] && gpu->condition != GPU_CONDITION_OK && gpu->condition != GPU_CONDITION_BARE)
             pool_set_proof(&c->pool, gpu->uuid, NULL);
         else if (gpu->uuid[0] && proof_of_rest(&gpu->proof) && !ledger_holder(c->pool.ledger, gpu->uuid))
             pool_set_proof(&c->pool, gpu->uuid, &gpu->proof);
@@ -418,6 +418,16 @@ void controller_heartbeat_same(struct controller *c, const char *name, struct co
     controller_note_online(c, node, now);
     take_proofs(c, node->info);
     controller_note_cards(c, node, now);
+}
+
+bool controller_heartbeat_figures(struct controller *c, const char *name, const json_t *told, const json_t *delta,
+                                  struct core_time now) {
+    struct cluster_node *node = cluster_find(c->pool.cluster, name);
+
+    if (!node || !node_info_take_figures(node->info, told, delta))
+        return false;
+    controller_heartbeat_same(c, name, now);
+    return true;
 }
 
 void controller_report(struct controller *c, const char *node, const struct task_report *report, struct core_time now) {

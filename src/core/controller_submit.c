@@ -161,7 +161,7 @@ static struct task *grant(struct controller *c, struct decision *d, const struct
 /* `text` NULL: no target was given. */
 static void decide(struct controller *c, struct decision *d, const char *text, const struct task_spec *spec,
                    struct core_time now) {
-    struct placement p = {.pool = &c->pool, .now = now, .batch_epoch = d->first_epoch};
+    struct placement p = {.pool = &c->pool, .now = now, .is_machine = spec->vm != NULL, .batch_epoch = d->first_epoch};
     struct target target;
     struct lease lease;
     g_autofree char *canonical = NULL;

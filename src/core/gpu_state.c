@@ -22,6 +22,7 @@ static const struct {
          "what it needs is done (see the reason) and it reports itself in order, or gpu uncordon NODE::IDX; an order: "
          "gpu uncordon or node uncordon"},
     [GPU_STATE_UNKNOWN] = {"unknown", "its node proves by itself that the card is at rest"},
+    [GPU_STATE_BARE] = {"bare", "a machine can have it; for containers, load its driver"},
     [GPU_STATE_REMOVED] = {"removed", "it is put back into its node"},
 };
 
@@ -47,7 +48,18 @@ static enum gpu_state judge_ended(const struct task *task, char **ret_reason) {
     return because(GPU_STATE_DRAINING, ret_reason, "task %u has ended (%s)", task->id, task_state_to_str(task->state));
 }
 
-static enum gpu_state judge_held(const struct gpu_view *view, char **ret_reason) {
+/* A card that is held and on its way, or stuck there: which step it is in. */
+static void add_trouble(const struct gpu *gpu, char **ret_reason) {
+    bool is_told = gpu->reason && (gpu->condition == GPU_CONDITION_SWITCHING || gpu->condition == GPU_CONDITION_FAULT);
+    g_autofree char *before = NULL;
+
+    if (!ret_reason || !*ret_reason || !is_told)
+        return;
+    before = *ret_reason;
+    *ret_reason = g_strdup_printf("%s; %s", before, gpu->reason);
+}
+
+static enum gpu_state judge_holder(const struct gpu_view *view, char **ret_reason) {
     const struct lease *lease = &view->holder->lease;
     const struct task *task = view->task;
 
@@ -64,21 +76,30 @@ static enum gpu_state judge_held(const struct gpu_view *view, char **ret_reason)
                    lease->task_id, task_state_to_str(task->state));
 }
 
-/* What the node itself says stands against a grant; FREE: nothing. */
+static enum gpu_state judge_held(const struct gpu_view *view, char **ret_reason) {
+    enum gpu_state state = judge_holder(view, ret_reason);
+
+    if (!view->why_no_word)
+        add_trouble(view->gpu, ret_reason);
+    return state;
+}
+
+/* What the node itself says stands against a grant; FREE, and BARE for machines: nothing. */
 static enum gpu_state judge_condition(const struct gpu *gpu, char **ret_reason) {
     static const enum gpu_state meant[GPU_CONDITION_COUNT_] = {
         [GPU_CONDITION_UNSET] = GPU_STATE_UNKNOWN,       [GPU_CONDITION_OK] = GPU_STATE_FREE,
         [GPU_CONDITION_FOREIGN] = GPU_STATE_FOREIGN,     [GPU_CONDITION_UNKNOWN] = GPU_STATE_UNKNOWN,
         [GPU_CONDITION_FAULT] = GPU_STATE_QUARANTINED,   [GPU_CONDITION_VFIO] = GPU_STATE_VFIO,
         [GPU_CONDITION_SWITCHING] = GPU_STATE_SWITCHING, [GPU_CONDITION_REMOVED] = GPU_STATE_REMOVED,
+        [GPU_CONDITION_BARE] = GPU_STATE_BARE,
     };
     enum gpu_state state = gpu->condition < GPU_CONDITION_COUNT_ ? meant[gpu->condition] : GPU_STATE_UNKNOWN;
 
-    if (state != GPU_STATE_FREE)
+    if (state != GPU_STATE_FREE && state != GPU_STATE_BARE)
         return because(state, ret_reason, "%s", gpu->reason ? gpu->reason : gpu_condition_to_str(gpu->condition));
     if (gpu->uuid[0] == '\0')
         return because(GPU_STATE_UNKNOWN, ret_reason, "its identity is not known");
-    return GPU_STATE_FREE;
+    return state;
 }
 
 static enum gpu_state judge_mark(const struct mark *mark, const char *what, char **ret_reason) {
@@ -97,7 +118,7 @@ enum gpu_state gpu_state_judge(const struct gpu_view *view, char **ret_reason) {
     if (view->why_no_word)
         return because(GPU_STATE_UNKNOWN, ret_reason, "%s", view->why_no_word);
     state = judge_condition(view->gpu, ret_reason);
-    if (state != GPU_STATE_FREE)
+    if (state != GPU_STATE_FREE && state != GPU_STATE_BARE)
         return state;
     if (view->health > GPU_HEALTH_OK)
         return because(GPU_STATE_QUARANTINED, ret_reason, "%s%s", view->health == GPU_HEALTH_SUSPECT ? "suspect: " : "",
@@ -107,7 +128,9 @@ enum gpu_state gpu_state_judge(const struct gpu_view *view, char **ret_reason) {
     if (view->node_mark)
         return judge_mark(view->node_mark, "its node is ", ret_reason);
     if (proof_of_rest(view->proof) || fault_mutant("R1-orphans-are-ignored") || fault_mutant("R3-unknown-is-free"))
-        return GPU_STATE_FREE;
+        return state == GPU_STATE_FREE
+                   ? state
+                   : because(state, ret_reason, "%s", view->gpu->reason ? view->gpu->reason : "no driver");
     missing = proof_missing_to_str(view->proof, PROOF_CARD);
     return because(GPU_STATE_UNKNOWN, ret_reason, "its node has not shown it at rest yet: %s", missing);
 }

@@ -4,9 +4,9 @@
  *
  *   held by a lease of ours:  LEASED -> STARTING -> IN_USE -> DRAINING -> (proof) FREE
  *                                                              `-> ORPHANED: something of the task is left
- *   held by nobody:           FREE | FOREIGN | SWITCHING | VFIO | QUARANTINED | UNKNOWN | REMOVED
+ *   held by nobody:           FREE | BARE | FOREIGN | SWITCHING | VFIO | QUARANTINED | UNKNOWN | REMOVED
  *
- * Only FREE can be granted, and FREE is the one state that must be proved: the node has shown the card at rest since the
+ * Only FREE can be granted, and BARE to machines, and these two are the states that must be proved: the node has shown the card at rest since the
  * last lease on it ended (proof.h). No word, a bare word, an old proof: UNKNOWN (R2, R3). */
 
 #include <glib.h>
@@ -31,7 +31,8 @@ enum gpu_state {
     GPU_STATE_VFIO,        /* on vfio-pci */
     GPU_STATE_QUARANTINED, /* a fault, or an operator's order */
     GPU_STATE_UNKNOWN,     /* not proved to be anything */
-    GPU_STATE_REMOVED,     /* not in its node any more */
+    GPU_STATE_BARE,    /* free for a machine: no driver of its vendor has it, so a container could do nothing with it */
+    GPU_STATE_REMOVED, /* not in its node any more */
     GPU_STATE_COUNT_
 };
 const char *gpu_state_to_str(enum gpu_state state); /* static; "unset" for 0 */

@@ -7,8 +7,12 @@
 #include "base/fault.h"
 #include "base/units.h"
 
+static bool will_do(const struct placement *p, enum gpu_state state) {
+    return state == GPU_STATE_FREE || (state == GPU_STATE_BARE && p->is_machine);
+}
+
 static bool is_free(const struct placement *p, const struct cluster_node *node, const struct gpu *gpu) {
-    return pool_gpu_state(p->pool, node, gpu, NULL, p->now, NULL) == GPU_STATE_FREE;
+    return will_do(p, pool_gpu_state(p->pool, node, gpu, NULL, p->now, NULL));
 }
 
 static size_t count_free(const struct placement *p, const struct cluster_node *node) {
@@ -73,7 +77,7 @@ static bool check_gpu(const struct placement *p, const struct cluster_node *node
     g_autofree char *reason = NULL, *fits = NULL, *why = NULL;
     enum gpu_state state = pool_gpu_state(p->pool, node, gpu, NULL, p->now, &reason);
 
-    if (state == GPU_STATE_FREE)
+    if (will_do(p, state))
         return true;
     fits = what_fits(p, node, wanted);
     if (holder)
@@ -107,6 +111,54 @@ static bool add_gpu(const struct placement *p, const struct cluster_node *node, 
     lease->gpus[lease->n_gpus].index = gpu->index;
     g_strlcpy(lease->gpus[lease->n_gpus].uuid, gpu->uuid, sizeof lease->gpus[0].uuid);
     lease->n_gpus++;
+    return true;
+}
+
+static bool is_leased(const struct lease *lease, const struct gpu *gpu) {
+    for (size_t i = 0; i < lease->n_gpus; i++)
+        if (lease->gpus[i].index == gpu->index)
+            return true;
+    return false;
+}
+
+/* One that the lease has and that is in the same IOMMU group; NULL: none. */
+static const struct gpu *mate_of(const struct node_info *info, const struct lease *lease, const struct gpu *gpu) {
+    for (size_t i = 0; i < lease->n_gpus; i++) {
+        const struct gpu *other = node_info_gpu_by_index(info, lease->gpus[i].index);
+
+        if (gpu_has(gpu, GPU_IOMMU_GROUP) && gpu_has(other, GPU_IOMMU_GROUP) &&
+            gpu_figure(gpu, GPU_IOMMU_GROUP) == gpu_figure(other, GPU_IOMMU_GROUP))
+            return other;
+    }
+    return NULL;
+}
+
+/* A group goes to a machine as a whole: further cards in it are leased too, where that is allowed and they can be had (L69). */
+static bool add_group(const struct placement *p, const struct cluster_node *node, const struct target *target,
+                      const struct vm_spec *vm, struct lease *lease, GPtrArray *notes, GError **error) {
+    const struct node_info *info = node->info;
+
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i], *mate = mate_of(info, lease, gpu);
+
+        if (!mate || is_leased(lease, gpu) || gpu->condition == GPU_CONDITION_REMOVED)
+            continue;
+        if (!vm->takes_group)
+            return kr_fail(
+                error, REFUSED,
+                "GPU %d of %s shares its IOMMU group %d with GPU %d: name both, or allow that it is taken along "
+                "(--with-group)",
+                mate->index, info->name, (int)gpu_figure(gpu, GPU_IOMMU_GROUP), gpu->index);
+        if (lease->n_gpus == TARGET_MAX_GPUS)
+            return kr_fail(error, REFUSED, "the IOMMU groups hold more GPUs than a task may have, %d", TARGET_MAX_GPUS);
+        if (!add_gpu(p, node, target, gpu->index, lease, notes, error)) {
+            g_prefix_error(error, "GPU %d of %s shares its IOMMU group with GPU %d: ", mate->index, info->name,
+                           gpu->index);
+            return false;
+        }
+        g_ptr_array_add(notes, g_strdup_printf("GPU %d of %s goes along: it is in the IOMMU group of GPU %d",
+                                               gpu->index, info->name, mate->index));
+    }
     return true;
 }
 
@@ -234,6 +286,8 @@ static bool place_on(const struct placement *p, const struct cluster_node *node,
     for (size_t i = 0; i < target->n_gpus; i++)
         if (!add_gpu(p, node, target, target->gpus[i], lease, notes, error))
             return false;
+    if (spec->vm && !add_group(p, node, target, spec->vm, lease, notes, error))
+        return false;
     return check_cores(p, info, spec->cores, target->numa, error) &&
            check_cores(p, info, spec->cores, TARGET_NO_NUMA, error) && check_memory(p, info, spec->mem_bytes, error);
 }

@@ -11,6 +11,7 @@
 struct placement {
     const struct pool *pool;
     struct core_time now;
+    bool is_machine;     /* it is for one: cards without a driver will do */
     int64_t batch_epoch; /* leases above it were granted for the same submission */
 };
 

@@ -14,7 +14,7 @@ enum {
 /* clang-format off */
 const struct doctor_check doctor_checks[] = {
     {"gpu-no-driver", "driver", "L41", GPU, "each GPU has a kernel driver",
-     "a card without a driver is counted by nobody and given to nobody",
+     "a card without a driver is given to no container; a virtual machine can have it",
      "install the driver, then: modprobe nvidia", check_gpu_driver},
     {"gpu-foreign-driver", "driver", "L41", GPU, "each GPU is bound to nvidia or vfio-pci",
      "nouveau and its like hold the card; neither containers nor virtual machines can have it",

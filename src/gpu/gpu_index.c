@@ -191,11 +191,22 @@ static struct gpu_index_entry *find_uuid(const struct gpu_index *index, const ch
     return NULL;
 }
 
-/* The entry that was last at this address. With `nameless` only one that has no UUID yet. */
-static struct gpu_index_entry *find_pci(const struct gpu_index *index, const char *pci, bool nameless) {
+/* "PCI-10de-2684-0000:01:00.0" is who a card is by its place, until its library tells. */
+static bool is_of_vendor(const char *provisional, const char *uuid) {
+    return (g_str_has_prefix(provisional, "PCI-10de-") && g_str_has_prefix(uuid, "GPU-")) ||
+           (g_str_has_prefix(provisional, "PCI-1002-") && g_str_has_prefix(uuid, "AMD-"));
+}
+
+static bool is_nameless(const struct gpu_index_entry *entry, const char *uuid) {
+    return !entry->uuid[0] || is_of_vendor(entry->uuid, uuid);
+}
+
+/* The entry that was last at this address. With a UUID only one that has none yet, or a provisional one; a card without a
+ * driver cannot tell its own, so its place counts. */
+static struct gpu_index_entry *find_pci(const struct gpu_index *index, const char *pci, const char *uuid) {
     for (guint i = 0; i < index->entries->len; i++) {
         struct gpu_index_entry *entry = entry_at(index, i);
-        if (strcmp(entry->pci, pci) == 0 && !(nameless && entry->uuid[0]) && !entry->is_present)
+        if (strcmp(entry->pci, pci) == 0 && (!uuid || is_nameless(entry, uuid)) && !entry->is_present)
             return entry;
     }
     return NULL;
@@ -220,9 +231,9 @@ static struct gpu_index_entry *entry_for(struct gpu_index *index, struct gpu *gp
         gpu->reason = g_strdup_printf("it reports the UUID of GPU %d, %s", entry->index, gpu->uuid);
         gpu->condition = GPU_CONDITION_UNKNOWN;
         gpu->uuid[0] = '\0';
-        entry = find_pci(index, gpu->pci, true);
+        entry = find_pci(index, gpu->pci, "");
     } else if (!entry) {
-        entry = find_pci(index, gpu->pci, gpu->uuid[0] != '\0');
+        entry = find_pci(index, gpu->pci, gpu->uuid[0] && gpu->condition != GPU_CONDITION_BARE ? gpu->uuid : NULL);
     }
     return entry ? entry : add_entry(index);
 }
@@ -247,9 +258,9 @@ static void remember(struct gpu_index *index, struct gpu_index_entry *entry, str
     entry->is_present = true;
     set_text(index, entry->pci, sizeof entry->pci, gpu->pci);
     leave_slot(index, entry);
-    if (gpu->uuid[0])
+    if (gpu->uuid[0] && !(entry->uuid[0] && (gpu->condition == GPU_CONDITION_BARE || entry->is_pinned)))
         set_text(index, entry->uuid, sizeof entry->uuid, gpu->uuid);
-    if (gpu->name[0])
+    if (gpu->name[0] && !(entry->name[0] && gpu->condition == GPU_CONDITION_BARE))
         set_text(index, entry->name, sizeof entry->name, gpu->name);
     gpu->index = entry->index;
     g_strlcpy(gpu->uuid, entry->uuid, sizeof gpu->uuid);
@@ -280,6 +291,13 @@ const GPtrArray *gpu_index_entries(const struct gpu_index *index) { return index
 
 const struct gpu_index_entry *gpu_index_by_uuid(const struct gpu_index *index, const char *uuid) {
     return find_uuid(index, uuid);
+}
+
+void gpu_index_pin(struct gpu_index *index, const char *uuid, bool is_pinned) {
+    struct gpu_index_entry *entry = find_uuid(index, uuid);
+
+    if (entry)
+        entry->is_pinned = is_pinned;
 }
 
 void gpu_index_learn_idle(struct gpu_index *index, const char *uuid, int64_t used_bytes) {

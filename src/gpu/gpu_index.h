@@ -23,6 +23,7 @@ struct gpu_index_entry {
     size_t n_xids;
     int64_t idle_since_ms; /* wall clock; 0: it is busy, or nobody knows */
     int64_t idle_seen_ms;  /* monotonic: when it was last seen so; 0: by an earlier runner; not in the file */
+    bool is_pinned;        /* a lease names it: its UUID stays what it is; not in the file */
     bool is_idle_saved;    /* the file tells of idle_since_ms; not in the file */
     int64_t idle_bytes;    /* least memory in use seen while nobody used it; -1: never seen so */
     bool is_present;       /* on the bus at the last gpu_index_assign; not in the file */
@@ -59,3 +60,6 @@ void gpu_index_set_xids_at_us(struct gpu_index *index, int64_t at_us);
 const struct gpu_index_entry *gpu_index_of(const struct gpu_index *index, const struct gpu *gpu);
 /* Adds the gpu's XIDs, which are new, to those that are remembered, and gives the gpu all of them. */
 void gpu_index_note_xids(struct gpu_index *index, struct gpu *gpu);
+
+/* While a lease names the card its identity must not change under it, also when a provisional one could be made good now. */
+void gpu_index_pin(struct gpu_index *index, const char *uuid, bool is_pinned);

@@ -57,9 +57,14 @@ struct gpu_link {
     int64_t start_at_ms, pause_ms;
     char *last_why; /* why there is no worker */
     char *at;       /* the card that the worker touches, NULL: none */
+    json_t *hands_off;
+    bool is_held; /* no worker may be started */
+    void (*on_gone)(void *user);
+    void *gone_user;
 };
 
 static void fail_worker(struct gpu_link *link, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static bool is_gone(const struct gpu_link *link);
 static void ask_next(struct gpu_link *link);
 static void plan(struct gpu_link *link);
 
@@ -122,12 +127,14 @@ static void on_worker_exit(uv_process_t *process, int64_t status, int signal_num
     struct worker_process *worker = process->data;
 
     worker->is_running = false;
-    if (worker->link && worker->is_dismissed)
+    if (worker->link && worker->is_dismissed) {
         g_ptr_array_remove_fast(worker->link->stuck, worker);
-    else if (worker->link && signal_number)
+        plan(worker->link);
+    } else if (worker->link && signal_number) {
         fail_worker(worker->link, "the GPU worker was ended by signal %d", signal_number);
-    else if (worker->link)
+    } else if (worker->link) {
         fail_worker(worker->link, "the GPU worker ended with status %d", (int)status);
+    }
     close_all(worker);
 }
 
@@ -278,6 +285,7 @@ static void ask_next(struct gpu_link *link) {
 
     if (call && link->worker && !call->is_asked) {
         json_object_set_new(call->request, "id", json_integer(call->id));
+        json_object_set(call->request, "hands_off", link->hands_off);
         text = jsonx_to_str(call->request);
         call->is_asked = true;
         call->due_ms = clock_mono_ms() + link->deadline_ms;
@@ -318,19 +326,24 @@ static void fail_worker(struct gpu_link *link, const char *format, ...) {
 static void fail_late_calls(struct gpu_link *link, int64_t now_ms) {
     struct gpu_link_call *call;
 
-    while (!link->worker && (call = g_queue_peek_head(link->calls)) && call->due_ms <= now_ms) {
+    while (!link->worker && !link->is_held && (call = g_queue_peek_head(link->calls)) && call->due_ms <= now_ms) {
         g_autofree char *why = g_strdup(link->last_why ? link->last_why : "the GPU worker is being started");
         g_queue_pop_head(link->calls);
         finish_call(call, NULL, why);
     }
 }
 
+static bool is_gone(const struct gpu_link *link) { return link->on_gone && !link->worker && link->stuck->len == 0; }
+
 static void on_timer(uv_timer_t *timer) {
     struct gpu_link *link = timer->data;
     int64_t now_ms = clock_mono_ms();
     const struct gpu_link_call *head = g_queue_peek_head(link->calls);
+    void (*on_gone)(void *user) = is_gone(link) ? g_steal_pointer(&link->on_gone) : NULL;
 
-    if (!link->worker && link->start_at_ms <= now_ms)
+    if (on_gone)
+        on_gone(link->gone_user);
+    else if (!link->worker && !link->is_held && link->start_at_ms <= now_ms)
         start_worker(link);
     else if (link->worker && head && head->is_asked && head->due_ms <= now_ms)
         fail_worker(link, "the GPU worker gave no answer within %d ms", (int)link->deadline_ms);
@@ -340,9 +353,11 @@ static void on_timer(uv_timer_t *timer) {
 
 static void plan(struct gpu_link *link) {
     const struct gpu_link_call *head = g_queue_peek_head(link->calls);
-    int64_t next_ms = link->worker ? G_MAXINT64 : link->start_at_ms;
+    int64_t next_ms = link->worker || link->is_held ? G_MAXINT64 : link->start_at_ms;
 
-    if (head)
+    if (is_gone(link))
+        next_ms = 0;
+    else if (head && !link->is_held)
         next_ms = MIN(next_ms, head->due_ms);
     if (next_ms == G_MAXINT64)
         uv_timer_stop(link->timer);
@@ -361,6 +376,7 @@ struct gpu_link *gpu_link_new(uv_loop_t *loop, const struct gpu_link_config *con
     link->deadline_ms = config->deadline_ms;
     link->handlers = *handlers;
     link->user = user;
+    link->hands_off = json_array();
     link->stuck = g_ptr_array_new();
     link->calls = g_queue_new();
     link->timer = g_new0(uv_timer_t, 1);
@@ -388,8 +404,51 @@ void gpu_link_free(struct gpu_link *link) {
     g_free(link->library);
     g_free(link->last_why);
     g_free(link->at);
+    json_decref(link->hands_off);
     g_free(link);
 }
+
+/* ---- letting go ---- */
+
+void gpu_link_set_hands_off(struct gpu_link *link, json_t *addresses) {
+    json_decref(link->hands_off);
+    link->hands_off = addresses;
+}
+
+/* What the worker was at is asked again; an answer that nobody wants any more is not. */
+static void take_back_head(struct gpu_link *link) {
+    struct gpu_link_call *head = g_queue_peek_head(link->calls);
+
+    if (!head || !head->is_asked)
+        return;
+    head->is_asked = false;
+    if (!head->on_done)
+        call_free(g_queue_pop_head(link->calls));
+}
+
+void gpu_link_hold(struct gpu_link *link, void (*on_gone)(void *user), void *user) {
+    link->is_held = true;
+    link->on_gone = on_gone;
+    link->gone_user = user;
+    g_clear_pointer(&link->at, g_free);
+    take_back_head(link);
+    if (link->worker)
+        worker_dismiss(g_steal_pointer(&link->worker));
+    plan(link);
+}
+
+void gpu_link_resume(struct gpu_link *link) {
+    if (!link->is_held)
+        return;
+    link->is_held = false;
+    link->on_gone = NULL;
+    link->start_at_ms = clock_mono_ms();
+    for (const GList *at = link->calls->head; at; at = at->next)
+        ((struct gpu_link_call *)at->data)->due_ms = link->start_at_ms + link->deadline_ms;
+    plan(link);
+}
+
+bool gpu_link_is_held(const struct gpu_link *link) { return link->is_held; }
 
 int gpu_link_n_stuck(const struct gpu_link *link) { return (int)link->stuck->len; }
 

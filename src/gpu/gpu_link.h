@@ -5,6 +5,7 @@
  * says so with a line {"at": ADDRESS}: when it hangs or dies there, that one card is to blame. All on the loop's thread. */
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -37,6 +38,17 @@ void gpu_link_free(struct gpu_link *link);
  * returned; the call is gone afterwards. */
 struct gpu_link_call *gpu_link_ask(struct gpu_link *link, json_t *request, gpu_link_done *on_done, void *user);
 void gpu_link_cancel(struct gpu_link_call *call); /* NULL is fine */
+
+/* PCI addresses of cards that no worker may touch from now on. They go with every request as "hands_off", also with those that wait.
+ * Takes over `addresses`. */
+void gpu_link_set_hands_off(struct gpu_link *link, json_t *addresses);
+
+/* Ends the worker, and starts none until gpu_link_resume. What was asked waits, without a deadline, and is asked of the next worker.
+ * on_gone comes once, never before this returned, when no worker is left, also none that was told to die earlier; never when one
+ * hangs in the driver, or when gpu_link_resume comes first. A second call takes the place of the first one. */
+void gpu_link_hold(struct gpu_link *link, void (*on_gone)(void *user), void *user);
+void gpu_link_resume(struct gpu_link *link); /* nothing when it is not held */
+bool gpu_link_is_held(const struct gpu_link *link);
 
 /* Killed workers that are not dead yet: stuck in the driver. */
 int gpu_link_n_stuck(const struct gpu_link *link);

@@ -154,6 +154,8 @@ static struct gpu_look *look_new(const struct gpu_pci_card *pci) {
     g_strlcpy(look->gpu->pci, pci->address, sizeof look->gpu->pci);
     if (pci->numa_node >= 0)
         gpu_set(look->gpu, GPU_NUMA, pci->numa_node);
+    if (pci->iommu_group >= 0)
+        gpu_set(look->gpu, GPU_IOMMU_GROUP, pci->iommu_group);
     while (gpu_backends[look->backend]->pci_vendor != pci->vendor)
         look->backend++; /* the inventory knows no other vendors */
     return look;
@@ -200,6 +202,27 @@ static void name_absence(struct gpu_looker *looker, struct gpu_look *look, void 
     gpu->reason = g_strdup(absence);
 }
 
+/* No driver of its vendor has it, and it answers on the bus: a machine can have it. It has an identity by its place until a library
+ * tells a better one. The firmware's console is nobody's. */
+static void judge_bare(const struct gpu_looker *looker, struct gpu_look *look) {
+    struct gpu *gpu = look->gpu;
+    const struct gpu_pci_card *pci = &look->pci;
+
+    if (gpu->condition != GPU_CONDITION_UNKNOWN || is_own_driver(gpu_backends[look->backend], pci->driver) ||
+        pci->is_boot_vga || !gpu_pci_answers(looker->root, pci->address))
+        return;
+    gpu->condition = GPU_CONDITION_BARE;
+    look->is_answering = look->is_bare = true;
+    if (!gpu->uuid[0])
+        g_snprintf(gpu->uuid, sizeof gpu->uuid, "PCI-%04x-%04x-%s", pci->vendor, pci->device, pci->address);
+    if (!gpu->name[0])
+        g_snprintf(gpu->name, sizeof gpu->name, "%s GPU %04x",
+                   pci->vendor == PCI_VENDOR_NVIDIA ? "NVIDIA"
+                   : pci->vendor == PCI_VENDOR_AMD  ? "AMD"
+                                                    : "Intel",
+                   pci->device);
+}
+
 static void look_at(struct gpu_looker *looker, struct gpu_look *look, const struct gpu_question *question,
                     void (*say_at)(const char *address)) {
     struct memory *memory = memory_of(looker, look->pci.address);
@@ -222,6 +245,7 @@ static void look_at(struct gpu_looker *looker, struct gpu_look *look, const stru
     name_absence(looker, look, say_at);
     if (!look->gpu->uuid[0])
         g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
+    judge_bare(looker, look);
     xid_balance_settle(&memory->xids, look->is_answering && hears_since_us(looker, &look->pci) > 0, clock_mono_ms(),
                        look->gpu);
 }
@@ -231,6 +255,18 @@ static void leave_out(struct gpu_looker *looker, struct gpu_look *look) {
 
     look->gpu->condition = GPU_CONDITION_UNKNOWN;
     look->gpu->reason = g_strdup("the driver did not answer for it in time; it is left alone for a while");
+    g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
+    forget_figures(memory);
+    xid_balance_settle(&memory->xids, false, clock_mono_ms(), look->gpu);
+}
+
+/* It is on its way to or from vfio-pci, or somebody's: of all that there is, only the name of its driver is read. */
+static void keep_off(struct gpu_looker *looker, struct gpu_look *look) {
+    struct memory *memory = memory_of(looker, look->pci.address);
+    bool is_away = strcmp(look->pci.driver, "vfio-pci") == 0;
+
+    look->gpu->condition = is_away ? GPU_CONDITION_VFIO : GPU_CONDITION_SWITCHING;
+    look->gpu->reason = g_strdup(is_away ? "bound to vfio-pci" : "it is being switched to or from vfio-pci");
     g_strlcpy(look->gpu->uuid, memory->kept->uuid, sizeof look->gpu->uuid);
     forget_figures(memory);
     xid_balance_settle(&memory->xids, false, clock_mono_ms(), look->gpu);
@@ -275,22 +311,31 @@ static void on_node(void *data, pid_t pid, dev_t node) {
     }
 }
 
+static void note_majors(const struct gpu_look *look, GArray *majors) {
+    for (size_t i = 0; i < look->n_nodes; i++) {
+        unsigned number = major(look->nodes[i]);
+        g_array_append_val(majors, number);
+    }
+}
+
 static void list_users(struct gpu_looker *looker, struct gpu_look *look, GArray *majors) {
     const struct gpu_backend_ops *ops = gpu_backends[look->backend];
     struct gpu_backend *self = looker->backends[look->backend].self;
     g_autoptr(GArray) listed = g_array_new(FALSE, FALSE, sizeof(struct gpu_user));
 
     look->users = g_array_new(FALSE, FALSE, sizeof(struct gpu_user));
+    if (look->is_bare) {
+        look->n_nodes = gpu_pci_drm_nodes(looker->root, look->pci.address, look->nodes, GPU_MAX_NODES);
+        note_majors(look, majors);
+        return;
+    }
     ops->processes(self, &look->pci, listed, &look->error);
     for (guint i = 0; i < listed->len; i++)
         add_listed(look->users, &g_array_index(listed, struct gpu_user, i));
     look->n_nodes = ops->nodes(self, &look->pci, look->gpu, look->nodes);
     if (look->n_nodes == 0 && !look->error)
         look->error = g_strdup("its device nodes are not known, so its use cannot be verified");
-    for (size_t i = 0; i < look->n_nodes; i++) {
-        unsigned number = major(look->nodes[i]);
-        g_array_append_val(majors, number);
-    }
+    note_majors(look, majors);
 }
 
 static void look_for_users(struct gpu_looker *looker, GPtrArray *list, void (*say_at)(const char *address)) {
@@ -365,11 +410,13 @@ static void take_looks(struct gpu_looker *looker, const GArray *cards, const str
             continue;
         }
         g_ptr_array_add(looks->list, look);
-        if (list_has(question->leave_out, pci->address))
+        if (list_has(question->hands_off, pci->address))
+            keep_off(looker, look);
+        else if (list_has(question->leave_out, pci->address))
             leave_out(looker, look);
         else
             look_at(looker, look, question, say_at);
-        if (question->with_sites)
+        if (question->with_sites && !list_has(question->hands_off, pci->address))
             look_for_site(looker, look, say_at);
     }
 }

@@ -11,6 +11,7 @@
 struct gpu_question {
     const json_t *uuids;     /* only these cards; NULL: all */
     const json_t *leave_out; /* PCI addresses of cards not to be touched; may be NULL */
+    const json_t *hands_off; /* the same, of cards that are switched to vfio-pci and back; may be NULL */
     bool with_users, with_sites;
     int64_t slow_ms, rare_ms; /* how old figures of these tiers may be; 0: read now. Not read at all in a check */
     int64_t xids_after_us;    /* what the kernel logged until then is known */
@@ -20,9 +21,10 @@ struct gpu_question {
 struct gpu_look {
     struct gpu_pci_card pci;
     struct gpu *gpu;
-    GArray *users;         /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
-    bool is_answering;     /* its library answered for it: its users can be asked for */
-    char *error;           /* why users are not complete */
+    GArray *users;     /* of struct gpu_user with pid and memory_bytes; NULL: not asked */
+    bool is_answering; /* its library answered for it: its users can be asked for */
+    bool is_bare;      /* no driver of its vendor has it: only its DRM nodes can be held, when another one made some */
+    char *error;       /* why users are not complete */
     struct gpu_site *site; /* NULL: not asked */
     size_t backend;        /* its place in gpu_backends[] */
     dev_t nodes[GPU_MAX_NODES];

@@ -120,15 +120,14 @@ static struct gpu *gpu_turned_unknown(const struct gpu *gpu, const char *why) {
     copy->condition = GPU_CONDITION_UNKNOWN;
     copy->proof = (struct proof){0};
     for (int i = 0; i < GPU_FIGURE_COUNT_; i++)
-        if (i != GPU_MEM_TOTAL && i != GPU_MINOR && i != GPU_NUMA && i != GPU_POWER_LIMIT)
+        if (i != GPU_MEM_TOTAL && i != GPU_MINOR && i != GPU_NUMA && i != GPU_IOMMU_GROUP && i != GPU_POWER_LIMIT)
             gpu_unset(copy, i);
     g_free(copy->reason);
     copy->reason = g_strdup(why);
     return copy;
 }
 
-/* There is no answer: all cards that are known from anywhere are unknown now (R3). */
-static void turn_unknown(struct gpu_monitor *monitor, const char *why) {
+void monitor_turn_unknown(struct gpu_monitor *monitor, const char *why) {
     GPtrArray *gpus = g_ptr_array_new_with_free_func((GDestroyNotify)gpu_free);
     const GPtrArray *last = monitor->snapshot.gpus;
     bool known = monitor->snapshot.taken_ms > 0 && monitor->snapshot.known;
@@ -219,12 +218,12 @@ static void judge_death(struct gpu *gpu) {
 
 /* A list that was asked for before the lease changed may still show the task that is gone, or not yet the one that
  * came. */
-static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card) {
+static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card *card, const char *uuid) {
     struct holders *holders;
 
-    if (!card->users || !card->gpu->uuid[0])
+    if (!card->users || !uuid[0])
         return;
-    holders = monitor_holders(monitor, card->gpu->uuid);
+    holders = monitor_holders(monitor, uuid);
     if (holders->lease_began && monitor->asked_ms <= holders->lease_began) {
         monitor->wants_processes = true;
         return;
@@ -234,7 +233,7 @@ static void note_users(struct gpu_monitor *monitor, const struct gpu_report_card
     holders->is_listed = !card->users_error;
     if (!holders->text && !card->users_error && !holders->is_leased && gpu_has(card->gpu, GPU_MEM_USED) &&
         gpu_figure(card->gpu, GPU_MEM_USED) <= idle_max_bytes && card->gpu->condition == GPU_CONDITION_OK)
-        gpu_index_learn_idle(monitor->index, card->gpu->uuid, gpu_figure(card->gpu, GPU_MEM_USED));
+        gpu_index_learn_idle(monitor->index, uuid, gpu_figure(card->gpu, GPU_MEM_USED));
 }
 
 /* A card that no lease of ours holds and nobody uses: proved to be at rest when it is so for some samples in a row (R2),
@@ -255,9 +254,11 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     struct holders *holders = gpu->uuid[0] ? g_hash_table_lookup(monitor->holders, gpu->uuid) : NULL;
     g_autofree char *memory = NULL;
 
-    if (gpu->condition != GPU_CONDITION_OK && holders)
+    bool can_be_used = gpu->condition == GPU_CONDITION_OK || gpu->condition == GPU_CONDITION_BARE;
+
+    if (!can_be_used && holders)
         holders->rest_samples = 0;
-    if (gpu->condition != GPU_CONDITION_OK || (holders && holders->is_leased))
+    if (!can_be_used || (holders && holders->is_leased))
         return;
     if (!holders || !holders->text) {
         memory = monitor_memory_why(monitor, gpu);
@@ -270,6 +271,7 @@ static void judge_use(struct gpu_monitor *monitor, struct gpu *gpu) {
     if (holders)
         holders->rest_samples = 0;
     gpu->condition = GPU_CONDITION_FOREIGN;
+    g_free(gpu->reason);
     gpu->reason = memory ? g_steal_pointer(&memory) : g_strdup_printf("%s without a lease", holders->text);
 }
 
@@ -317,7 +319,7 @@ json_t *gpu_monitor_topology(const struct gpu_monitor *monitor) {
 
 static void take_card(struct gpu_monitor *monitor, struct gpu_report_card *card, struct gpu *gpu) {
     monitor_note_xids(monitor, gpu);
-    note_users(monitor, card);
+    note_users(monitor, card, gpu->uuid);
     judge_use(monitor, gpu);
     judge_death(gpu);
     if (card->site && gpu->uuid[0])
@@ -410,12 +412,12 @@ static void on_sample(void *user, const json_t *answer, const char *why) {
             monitor->processes_ms = monitor->asked_ms;
         take_report(monitor, report);
     } else if (report) {
-        turn_unknown(monitor, report->text);
+        monitor_turn_unknown(monitor, report->text);
         monitor->snapshot.known = false;
     } else if (monitor->failures == 1 && monitor->blames_card && monitor->snapshot.taken_ms > 0) {
         turn_suspects_unknown(monitor, why);
     } else {
-        turn_unknown(monitor, answer ? error->message : why);
+        monitor_turn_unknown(monitor, answer ? error->message : why);
     }
     gpu_report_free(report);
     uv_timer_start(monitor->timer, on_sample_time,
@@ -457,6 +459,7 @@ static void on_worker_started(void *user) {
 void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool leased) {
     struct holders *holders = monitor_holders(monitor, uuid);
 
+    gpu_index_pin(monitor->index, uuid, leased);
     if (holders->is_leased == leased)
         return;
     holders->is_leased = leased;
@@ -470,6 +473,14 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
 const struct gpu_snapshot *gpu_monitor_snapshot(const struct gpu_monitor *monitor) { return &monitor->snapshot; }
 
 /* ---- life ---- */
+
+static uv_timer_t *timer_new(struct gpu_monitor *monitor) {
+    uv_timer_t *timer = g_new0(uv_timer_t, 1);
+
+    uv_timer_init(monitor->loop, timer);
+    timer->data = monitor;
+    return timer;
+}
 
 struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_config *config,
                                     void (*on_update)(void *user), void *user, GError **error) {
@@ -492,6 +503,8 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->slow_interval_ms = config->slow_interval_ms ? config->slow_interval_ms : SLOW_EVERY_MS;
     monitor->process_interval_ms = config->process_interval_ms ? config->process_interval_ms : PROCESSES_EVERY_MS;
     monitor->health_interval_ms = config->health_interval_ms ? config->health_interval_ms : HEALTH_EVERY_MS;
+    monitor->deadline_ms = config->deadline_ms;
+    monitor->away = g_new0(char *, 1);
     monitor->wants_sites = true;
     monitor->on_update = on_update;
     monitor->user = user;
@@ -500,10 +513,9 @@ struct gpu_monitor *gpu_monitor_new(uv_loop_t *loop, const struct gpu_monitor_co
     monitor->sites = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)gpu_site_free);
     monitor->checks = g_hash_table_new(NULL, NULL);
     monitor->queries = g_hash_table_new(NULL, NULL);
-    monitor->timer = g_new0(uv_timer_t, 1);
-    uv_timer_init(loop, monitor->timer);
-    monitor->timer->data = monitor;
-    turn_unknown(monitor, "the first look at the GPUs is not done yet");
+    monitor->timer = timer_new(monitor);
+    monitor->let_go = timer_new(monitor);
+    monitor_turn_unknown(monitor, "the first look at the GPUs is not done yet");
     monitor->link = gpu_link_new(loop, &link, &handlers, monitor);
     sample(monitor);
     return monitor;
@@ -516,6 +528,8 @@ void gpu_monitor_free(struct gpu_monitor *monitor) {
         return;
     gpu_link_free(monitor->link);
     uv_close((uv_handle_t *)monitor->timer, on_timer_closed);
+    uv_close((uv_handle_t *)monitor->let_go, on_timer_closed);
+    g_strfreev(monitor->away);
     monitor_drop_questions(monitor);
     g_hash_table_unref(monitor->sites);
     g_hash_table_unref(monitor->holders);

@@ -54,6 +54,7 @@ void gpu_monitor_set_leased(struct gpu_monitor *monitor, const char *uuid, bool 
 struct gpu_check {
     char uuid[GPU_UUID_MAX_BYTES + 1];
     bool is_free;
+    bool is_bare; /* it is free, and no driver of its vendor has it: a container cannot use it */
     /* PROOF_CARD of one look when it is free. A kind of card without a memory figure is judged by its processes alone: its
      * memory counts as idle. A look in which an XID shows that is worse than an application's own finds no free card. */
     struct proof proof;
@@ -92,6 +93,21 @@ bool gpu_minors_visible_to(pid_t pid, GArray **ret_minors, GError **error);
  * CDI these come along with their card. Of dev_t, ascending; caller unrefs. */
 bool gpu_renders_visible_to(const char *root, pid_t pid, GArray **ret_renders, GError **error);
 bool gpu_is_render_node(dev_t node);
+
+/* ---- letting cards go ----
+ * A card that is opened by anybody cannot leave its driver, and the worker has all cards open for as long as it lives: NVML
+ * knows no way to close one. So for a switch to vfio-pci the worker ends, and another one starts when the switch is over. */
+
+/* Cards (PCI addresses, NULL-terminated) that are being switched or are on vfio-pci: no worker touches them from now on, also
+ * one that is started anew. They show as switching or vfio, and no check finds them free. One that is not named any more is
+ * seen again by a fresh worker, since a driver's library knows only the cards that were there when it was started. */
+void gpu_monitor_set_away(struct gpu_monitor *monitor, const char *const *pci);
+
+/* Ends the worker; the next one starts with gpu_monitor_take_up. Meanwhile the other cards show as they were last seen, and as unknown
+ * when that is longer ago than a deadline; checks and questions wait. on_gone: once, never before this returned, when no
+ * worker has any card open; not at all when one hangs in the driver: then its pid is what holds the card. */
+void gpu_monitor_let_go(struct gpu_monitor *monitor, void (*on_gone)(void *user), void *user);
+void gpu_monitor_take_up(struct gpu_monitor *monitor); /* nothing when no worker was ended */
 
 /* The child's main function, verb `gpu-worker`: requests on stdin, answers on stdout, ends with its stdin. */
 int gpu_worker_main(int argc, char **argv);

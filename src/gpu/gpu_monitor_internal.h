@@ -1,5 +1,5 @@
 #pragma once
-/* Shared by gpu_monitor.c (sampling, the snapshot) and gpu_questions.c (checks and what people ask). */
+/* Shared by gpu_monitor.c (sampling, the snapshot), gpu_questions.c (checks and what people ask) and gpu_away.c (letting go). */
 
 #include "gpu/gpu_index.h"
 #include "gpu/gpu_link.h"
@@ -28,7 +28,9 @@ struct gpu_monitor {
     GHashTable *holders; /* UUID -> struct holders */
     GHashTable *sites;   /* UUID -> struct gpu_site, as last seen */
     uv_timer_t *timer;   /* the next sample */
-    int64_t interval_ms, slow_interval_ms, process_interval_ms, health_interval_ms;
+    int64_t interval_ms, slow_interval_ms, process_interval_ms, health_interval_ms, deadline_ms;
+    char **away;                    /* PCI addresses, NULL-terminated */
+    uv_timer_t *let_go;             /* runs while no worker may be started: what was seen last is too old then */
     struct gpu_link_call *sampling; /* the sample on its way, or NULL */
     int64_t asked_ms;               /* when it was asked */
     bool asked_processes;
@@ -59,6 +61,9 @@ char *monitor_memory_why(const struct gpu_monitor *monitor, const struct gpu *gp
 void monitor_note_xids(struct gpu_monitor *monitor, struct gpu *gpu);
 /* Remembers until when a report has read the kernel's log. */
 void monitor_note_log(struct gpu_monitor *monitor, const struct gpu_report *report);
+
+/* There is no answer: all cards that are known from anywhere are unknown now (R3). */
+void monitor_turn_unknown(struct gpu_monitor *monitor, const char *why);
 
 /* gpu_questions.c */
 void monitor_drop_questions(struct gpu_monitor *monitor);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -92,12 +93,21 @@ static void read_driver(const char *folder, char driver[static GPU_DRIVER_MAX_BY
     g_strlcpy(driver, name ? name : "", GPU_DRIVER_MAX_BYTES + 1);
 }
 
+static int read_group(const char *folder) {
+    g_autofree char *path = g_build_filename(folder, "iommu_group", NULL);
+    g_autofree char *target = g_file_read_link(path, NULL);
+    g_autofree char *name = target ? g_path_get_basename(target) : NULL;
+    guint64 group;
+
+    return name && g_ascii_string_to_unsigned(name, 10, 0, G_MAXINT, &group, NULL) ? (int)group : -1;
+}
+
 enum what { WHAT_UNKNOWN, WHAT_CARD, WHAT_OTHER }; /* unknown: its files cannot be read, now */
 
 static enum what read_card(const char *folder, const char *name, struct gpu_pci_card *card) {
     int64_t vendor, class, value;
 
-    *card = (struct gpu_pci_card){.numa_node = -1};
+    *card = (struct gpu_pci_card){.numa_node = -1, .iommu_group = -1};
     if (!pci_address_from_str(name, &card->at))
         return WHAT_OTHER;
     if (!read_number(folder, "vendor", &vendor) || !read_number(folder, "class", &class))
@@ -110,6 +120,7 @@ static enum what read_card(const char *folder, const char *name, struct gpu_pci_
     if (read_number(folder, "numa_node", &value) && value >= 0 && value <= G_MAXINT)
         card->numa_node = (int)value;
     card->is_boot_vga = read_number(folder, "boot_vga", &value) && value == 1;
+    card->iommu_group = read_group(folder);
     pci_address_to_str(&card->at, card->address);
     read_driver(folder, card->driver);
     return WHAT_CARD;
@@ -208,13 +219,18 @@ GArray *gpu_pci_scan(const char *root, GError **error) {
     return cards;
 }
 
-const char *gpu_pci_absence(const char *root, const char *address) {
+static bool read_config(const char *root, const char *address, unsigned char ret_config[static CONFIG_BYTES]) {
     g_autofree char *path = g_build_filename(root, "sys/bus/pci/devices", address, "config", NULL);
     _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    return fd >= 0 && read(fd, ret_config, CONFIG_BYTES) == CONFIG_BYTES;
+}
+
+const char *gpu_pci_absence(const char *root, const char *address) {
     unsigned char config[CONFIG_BYTES];
     size_t ones = 0;
 
-    if (fd < 0 || read(fd, config, sizeof config) != (ssize_t)sizeof config)
+    if (!read_config(root, address, config))
         return NULL;
     while (ones < sizeof config && config[ones] == 0xff)
         ones++;
@@ -222,4 +238,31 @@ const char *gpu_pci_absence(const char *root, const char *address) {
         return "fallen off the bus: its configuration space reads all ones";
     return config[CONFIG_HEADER_TYPE] == 0x7f ? "fallen off the bus: its configuration space has the header type 7f"
                                               : NULL;
+}
+
+bool gpu_pci_answers(const char *root, const char *address) {
+    unsigned char config[CONFIG_BYTES];
+
+    return read_config(root, address, config) && !(config[0] == 0xff && config[1] == 0xff) &&
+           config[CONFIG_HEADER_TYPE] != 0x7f;
+}
+
+size_t gpu_pci_drm_nodes(const char *root, const char *address, dev_t *ret_nodes, size_t max) {
+    g_autofree char *folder = g_build_filename(root, "sys/bus/pci/devices", address, "drm", NULL);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+    size_t n = 0;
+
+    while (dir && n < max && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, "dev", NULL), *text = NULL;
+        char *end;
+        guint64 major_number;
+
+        if (!fs_read_file(path, 64, &text, NULL, NULL))
+            continue;
+        major_number = g_ascii_strtoull(text, &end, 10);
+        if (*end == ':')
+            ret_nodes[n++] = makedev((unsigned)major_number, (unsigned)g_ascii_strtoull(end + 1, NULL, 10));
+    }
+    return n;
 }

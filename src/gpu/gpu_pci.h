@@ -7,6 +7,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "model/gpu.h"
 
@@ -22,6 +23,7 @@ struct gpu_pci_card {
     char address[GPU_PCI_BYTES];           /* `at` in its one form, "0000:41:00.0" */
     char driver[GPU_DRIVER_MAX_BYTES + 1]; /* kernel driver bound to it; empty: none */
     int numa_node;                         /* -1: sysfs does not say */
+    int iommu_group;                       /* -1: none */
     unsigned vendor, device;               /* PCI ids */
     bool is_boot_vga;                      /* the firmware's console is on it */
 };
@@ -54,3 +56,7 @@ const GArray *gpu_inventory_cards(const struct gpu_inventory *inventory); /* as 
 /* Why the function is not on the bus although sysfs lists it, by what its configuration space reads; NULL: it answers, or
  * there is nothing to read. Static. May hang on a broken machine. */
 const char *gpu_pci_absence(const char *root, const char *address);
+/* It does answer: its configuration space can be read, and is a device's. May hang as well. */
+bool gpu_pci_answers(const char *root, const char *address);
+/* The nodes of its DRM device, whichever driver made it: the first `max`. -> how many. */
+size_t gpu_pci_drm_nodes(const char *root, const char *address, dev_t *ret_nodes, size_t max);

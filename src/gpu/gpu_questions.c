@@ -62,9 +62,23 @@ static char *xid_why(struct gpu_monitor *monitor, const char *uuid) {
                   : NULL;
 }
 
+/* A card without a driver says where it is and not who it is; which one that is, is remembered. */
+static const struct gpu_report_card *card_of(const struct gpu_monitor *monitor, const struct gpu_report *report,
+                                             const char *uuid) {
+    const struct gpu_report_card *card = gpu_report_card_by_uuid(report, uuid);
+    const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, uuid);
+
+    for (guint i = 0; !card && entry && i < report->cards->len; i++) {
+        const struct gpu_report_card *other = report->cards->pdata[i];
+        if (other->gpu->condition == GPU_CONDITION_BARE && strcmp(other->gpu->pci, entry->pci) == 0)
+            card = other;
+    }
+    return card;
+}
+
 /* Why the card is not free by this report, NULL when it is. Caller frees. */
 static char *busy_why(const struct gpu_monitor *monitor, const struct gpu_report *report, const char *uuid) {
-    const struct gpu_report_card *card = gpu_report_card_by_uuid(report, uuid);
+    const struct gpu_report_card *card = card_of(monitor, report, uuid);
     const struct gpu_index_entry *entry = gpu_index_by_uuid(monitor->index, uuid);
     char *users;
 
@@ -80,7 +94,7 @@ static char *busy_why(const struct gpu_monitor *monitor, const struct gpu_report
                                report->text);
     if (!card)
         return g_strdup_printf("no card of this node ever had this UUID (%s)", report->text);
-    if (card->gpu->condition != GPU_CONDITION_OK)
+    if (card->gpu->condition != GPU_CONDITION_OK && card->gpu->condition != GPU_CONDITION_BARE)
         return g_strdup(card->gpu->reason);
     if ((users = gpu_users_to_str(card->users)))
         return users;
@@ -96,6 +110,7 @@ static void judge_check(struct gpu_monitor *monitor, const struct gpu_report *re
     if (!check->why)
         check->why = g_steal_pointer(&xid);
     check->is_free = !check->why;
+    check->is_bare = check->is_free && card_of(monitor, report, check->uuid)->gpu->condition == GPU_CONDITION_BARE;
     if (check->is_free)
         check->proof = (struct proof){.facts = PROOF_CARD, .samples = 1};
 }
@@ -187,7 +202,7 @@ static void on_users(void *user, const json_t *answer, const char *why) {
     struct gpu_query *query = user;
     g_autoptr(GError) error = NULL;
     struct gpu_report *report = answer ? gpu_report_from_json(answer, &error) : NULL;
-    const struct gpu_report_card *card = report ? gpu_report_card_by_uuid(report, query->uuid) : NULL;
+    const struct gpu_report_card *card = report ? card_of(query->monitor, report, query->uuid) : NULL;
     g_autofree char *reason = NULL;
 
     if (report) {

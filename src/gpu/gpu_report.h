@@ -3,7 +3,8 @@
  *   {"id", "op":"sample", "processes":bool, "sites":bool, "slow_ms", "rare_ms"}
  *   {"id", "op":"check", "uuids":[…]}
  *   {"id", "op":"costs"}
- * the first two with "leave_out":[PCI addresses not to be touched] and "xids_after_us". The answer to these two is one line
+ * the first two with "leave_out":[PCI addresses not to be touched for a while], "hands_off":[PCI addresses that are being switched, or are
+ * somebody's] and "xids_after_us". The answer to these two is one line
  * (with lines {"at": PCI address} before it, see gpu_link.h)
  *   {"id", "inventory":bool, "text", "driver"?, "simulated"?, "xids_at_us"?, "cards":[{"gpu":{…}, "processes"?:[{"pid",
  *    "command","user","started_ms"?,"container"?,"memory_bytes"?}], "processes_error"?, "site"?:{…}}]}

@@ -75,6 +75,7 @@ static json_t *answer_request(struct gpu_looker *looker, const json_t *request, 
     bool is_check = strcmp(op, "check") == 0, is_costs = strcmp(op, "costs") == 0;
     struct gpu_question question = {.uuids = is_check ? jr_array(&r, "uuids", NODE_MAX_GPUS) : NULL,
                                     .leave_out = jr_array_opt(&r, "leave_out", NODE_MAX_GPUS),
+                                    .hands_off = jr_array_opt(&r, "hands_off", NODE_MAX_GPUS),
                                     .with_users = jr_bool_opt(&r, "processes", is_check),
                                     .with_sites = jr_bool_opt(&r, "sites", false),
                                     .slow_ms = jr_int_opt(&r, "slow_ms", 0, G_MAXINT64, 0),

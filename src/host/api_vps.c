@@ -35,6 +35,34 @@ static void task_into_json(const struct task *task, json_t *json) {
     add_time(json, "finished_ms", task->finished_ms);
 }
 
+/* What its node says of the cards that it holds, of those where there is something to say: "GPU 0: binding to vfio-pci …". */
+static void cards_into_json(const struct host *host, const struct lease *lease, json_t *json) {
+    const struct cluster_node *node = cluster_find(controller_pool(host->controller)->cluster, lease->node);
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (size_t i = 0; node && i < lease->n_gpus; i++) {
+        const struct gpu *gpu = node_info_gpu_by_uuid(node->info, lease->gpus[i].uuid);
+
+        if (gpu && gpu->reason && gpu->condition != GPU_CONDITION_OK && gpu->condition != GPU_CONDITION_BARE)
+            g_string_append_printf(text, "%sGPU %d: %s", text->len ? "; " : "", gpu->index, gpu->reason);
+    }
+    if (text->len)
+        json_object_set_new(json, "cards", json_string(text->str));
+}
+
+/* While it runs: what its guest told its node last. */
+static void guest_into_json(const struct host *host, const char *node_name, const struct task *task, json_t *json) {
+    const struct cluster_node *node = cluster_find(controller_cluster(host->controller), node_name);
+    const struct guest *guest = node && task ? node_info_guest(node->info, task->id) : NULL;
+    json_t *shown;
+
+    if (!guest || task_state_is_terminal(task->state))
+        return;
+    shown = guest_to_json(guest);
+    json_object_del(shown, "task_id");
+    json_object_set_new(json, "guest", shown);
+}
+
 static json_t *shown(const struct host *host, const struct vps *vps, const struct task *task) {
     const struct task_spec *spec = vps->spec;
     bool is_lost = task && strcmp(controller_shown_state(host->controller, task, host_now()), "lost") == 0;
@@ -50,6 +78,9 @@ static json_t *shown(const struct host *host, const struct vps *vps, const struc
     if (spec->owner)
         json_object_set_new(json, "owner", json_string(spec->owner));
     task_into_json(task, json);
+    if (task && task->holds_lease)
+        cards_into_json(host, &task->lease, json);
+    guest_into_json(host, node, task, json);
     return json;
 }
 
@@ -197,8 +228,9 @@ static void failed(struct vps_call *call, const GError *error) {
     g_free(call);
 }
 
-static const char *const members[] = {"target", "name", "owner",    "image",     "disk_bytes", "memory_bytes",
-                                      "cores",  "user", "ssh_keys", "user_data", "network",    "installs_driver"};
+static const char *const members[] = {"target",     "name", "owner",    "image",     "disk_bytes", "memory_bytes",
+                                      "cores",      "user", "ssh_keys", "user_data", "network",    "installs_driver",
+                                      "takes_group"};
 
 /* The body's members become those of a task's spec with a vm part. */
 static json_t *spec_json(const json_t *body, const char *name, GError **error) {

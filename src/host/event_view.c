@@ -193,6 +193,16 @@ static void tell_gone_gpus(struct told_node *told, const json_t *rows, json_t **
     }
 }
 
+/* A machine's row has what its guest says, and that comes with its node's word. */
+static void mark_guests(struct event_view *view, const struct node_info *info) {
+    for (guint i = 0; i < info->guests->len; i++) {
+        const struct guest *guest = info->guests->pdata[i];
+        const struct task *task = controller_task(view->host->controller, guest->task_id);
+        if (task && task->spec->vm)
+            event_view_mark_vps(view, task->spec->vm->vps_id);
+    }
+}
+
 static void tell_node(struct event_view *view, struct told_node *told, const struct cluster_node *node,
                       bool with_figures, json_t **news) {
     json_t *rows = api_gpu_rows(view->host, node), *row;
@@ -203,8 +213,35 @@ static void tell_node(struct event_view *view, struct told_node *told, const str
         tell_gpu_row(told, row, with_figures, news);
     tell_gone_gpus(told, rows, news);
     json_decref(rows);
+    mark_guests(view, node->info);
     told->is_urgent = false; /* also what looking at its cards has marked */
     told->is_stale &= !with_figures;
+}
+
+/* The same where nothing but figures can have changed: without making the rows. */
+static void tell_figures(struct told_node *told, const struct cluster_node *node, json_t **news) {
+    const struct node_info *info = node->info;
+    json_t *changes = event_figures_update_node(told->row, info);
+
+    if (changes) {
+        json_object_set(changes, "name", json_object_get(told->row, "name"));
+        add_to_list(news, "nodes", changes);
+    }
+    for (guint i = 0; i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        json_t *row;
+        char index[24];
+
+        g_snprintf(index, sizeof index, "%d", gpu->index);
+        row = json_object_get(told->gpus, index);
+        changes = row ? event_figures_update_gpu(row, gpu) : NULL;
+        if (!changes)
+            continue;
+        json_object_set(changes, "node", json_object_get(row, "node"));
+        json_object_set(changes, "index", json_object_get(row, "index"));
+        add_to_list(news, "gpus", changes);
+    }
+    told->is_stale = false;
 }
 
 static void tell_nodes(struct event_view *view, bool with_figures, json_t **news) {
@@ -221,7 +258,9 @@ static void tell_nodes(struct event_view *view, bool with_figures, json_t **news
                                               ? cluster_find(cluster, name)
                                               : NULL;
 
-        if (node)
+        if (node && told->row && !told->is_urgent)
+            tell_figures(told, node, news);
+        else if (node)
             tell_node(view, told, node, with_figures, news);
     }
     view->has_urgent = false;

@@ -238,6 +238,13 @@ static void on_hello(struct runner_link *link, const json_t *message) {
     }
 }
 
+static void mark_changed(struct runner_link *link, const json_t *changes) {
+    if (event_figures_only(changes))
+        event_hub_figures(link->host->events, link->node);
+    else
+        event_hub_node(link->host->events, link->node);
+}
+
 /* What changed since the last heartbeat. Nothing: everything is said again as it was. On failure what was told is of no use, and
  * the connection has to end. */
 static bool take_changes(struct runner_link *link, const json_t *changes, GError **error) {
@@ -248,7 +255,15 @@ static bool take_changes(struct runner_link *link, const json_t *changes, GError
         controller_heartbeat_same(controller, link->node, host_now());
         return true;
     }
-    info = delta_apply_to(link->told, changes, error) ? node_info_from_json(link->told, error) : NULL;
+    if (!delta_apply_to(link->told, changes, error)) {
+        g_clear_pointer(&link->told, json_decref);
+        return false;
+    }
+    if (controller_heartbeat_figures(controller, link->node, link->told, changes, host_now())) {
+        mark_changed(link, changes);
+        return true;
+    }
+    info = node_info_from_json(link->told, error);
     if (info && strcmp(info->name, link->node) != 0) {
         kr_fail(error, BAD_REQUEST, "it names another node");
         g_clear_pointer(&info, node_info_free);
@@ -258,10 +273,7 @@ static bool take_changes(struct runner_link *link, const json_t *changes, GError
         return false;
     }
     controller_heartbeat(controller, info, host_now());
-    if (event_figures_only(changes))
-        event_hub_figures(link->host->events, link->node);
-    else
-        event_hub_node(link->host->events, link->node);
+    mark_changed(link, changes);
     return true;
 }
 

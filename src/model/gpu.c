@@ -5,9 +5,9 @@
 #include "base/json.h"
 
 static const char *const condition_names[GPU_CONDITION_COUNT_] = {
-    [GPU_CONDITION_UNSET] = "unset",         [GPU_CONDITION_OK] = "ok",           [GPU_CONDITION_FOREIGN] = "foreign",
-    [GPU_CONDITION_UNKNOWN] = "unknown",     [GPU_CONDITION_FAULT] = "fault",     [GPU_CONDITION_VFIO] = "vfio",
-    [GPU_CONDITION_SWITCHING] = "switching", [GPU_CONDITION_REMOVED] = "removed",
+    [GPU_CONDITION_UNSET] = "unset",         [GPU_CONDITION_OK] = "ok",       [GPU_CONDITION_FOREIGN] = "foreign",
+    [GPU_CONDITION_UNKNOWN] = "unknown",     [GPU_CONDITION_FAULT] = "fault", [GPU_CONDITION_VFIO] = "vfio",
+    [GPU_CONDITION_SWITCHING] = "switching", [GPU_CONDITION_BARE] = "bare",   [GPU_CONDITION_REMOVED] = "removed",
 };
 
 const char *gpu_condition_to_str(enum gpu_condition condition) {
@@ -71,6 +71,7 @@ static const struct {
     [GPU_PCIE_WIDTH] = {"pcie_width", 0, 64},
     [GPU_PCIE_REPLAYS] = {"pcie_replays", 0, G_MAXINT64},
     [GPU_PERSISTENCE] = {"persistence", 0, 1},
+    [GPU_IOMMU_GROUP] = {"iommu_group", 0, G_MAXINT},
     [GPU_IDLE_SINCE] = {"idle_since_ms", 0, G_MAXINT64},
 };
 
@@ -163,6 +164,24 @@ json_t *gpu_to_json(const struct gpu *gpu) {
     if (gpu->n_device_nodes)
         json_object_set_new(json, "device_nodes", device_nodes_to_json(gpu));
     return json;
+}
+
+bool gpu_take_figure(struct gpu *gpu, const char *name, const json_t *value) {
+    int i = 0;
+
+    while (i < GPU_FIGURE_COUNT_ && strcmp(figures[i].name, name) != 0)
+        i++;
+    if (i == GPU_FIGURE_COUNT_)
+        return false;
+    if (json_is_null(value)) {
+        gpu_unset(gpu, (enum gpu_figure)i);
+        return true;
+    }
+    if (!json_is_integer(value) || json_integer_value(value) < figures[i].min ||
+        json_integer_value(value) > figures[i].max)
+        return false;
+    gpu_set(gpu, (enum gpu_figure)i, json_integer_value(value));
+    return true;
 }
 
 struct gpu *gpu_from_json(const json_t *json, GError **error) {

@@ -20,7 +20,7 @@ enum {
     GPU_DEVICE_NODE_MAX_BYTES = 63,
 };
 
-/* What the node knows about the card, apart from who holds its lease. Only GPU_CONDITION_OK can be granted. */
+/* What the node knows about the card, apart from who holds its lease. Only GPU_CONDITION_OK can be granted, and BARE to machines. */
 enum gpu_condition {
     GPU_CONDITION_UNSET = 0,
     GPU_CONDITION_OK,
@@ -29,6 +29,7 @@ enum gpu_condition {
     GPU_CONDITION_FAULT,     /* the card reported a fault or is gone from the bus */
     GPU_CONDITION_VFIO,      /* bound to vfio-pci */
     GPU_CONDITION_SWITCHING, /* on its way to or from vfio-pci */
+    GPU_CONDITION_BARE,      /* answers on the bus, and no driver of its vendor has it: of use to machines only */
     GPU_CONDITION_REMOVED,   /* remembered, and not on the bus any more */
     GPU_CONDITION_COUNT_
 };
@@ -63,6 +64,7 @@ enum gpu_figure {
     GPU_PCIE_WIDTH,
     GPU_PCIE_REPLAYS,
     GPU_PERSISTENCE, /* 1: the driver keeps the card initialised */
+    GPU_IOMMU_GROUP, /* only as a whole can a group go to a machine */
     GPU_IDLE_SINCE,  /* wall clock; the utilisation has been next to nothing since then; absent while it is busy */
     GPU_FIGURE_COUNT_
 };
@@ -135,5 +137,7 @@ struct gpu *gpu_copy(const struct gpu *gpu);
 
 /* JSON as in heartbeats and in GET /nodes: absent figures are absent members. New reference. */
 json_t *gpu_to_json(const struct gpu *gpu);
+/* One member of that JSON: a figure in its range, or null. false, and nothing done: it is no figure, or a wrong one. */
+bool gpu_take_figure(struct gpu *gpu, const char *name, const json_t *value);
 /* New gpu or NULL with KR_ERROR_BAD_REQUEST. */
 struct gpu *gpu_from_json(const json_t *json, GError **error);

@@ -46,9 +46,10 @@ json_t *vm_spec_to_json(const struct vm_spec *vm) {
 
     for (char **key = vm->ssh_keys; key && *key; key++)
         json_array_append_new(keys, json_string(*key));
-    json = json_pack("{s:I,s:s,s:s,s:I,s:s,s:o,s:s,s:b}", "vps_id", (json_int_t)vm->vps_id, "hostname", vm->hostname,
-                     "image", vm->image, "disk_bytes", (json_int_t)vm->disk_bytes, "user", vm->user, "ssh_keys", keys,
-                     "network", vm->network, "installs_driver", vm->installs_driver);
+    json = json_pack("{s:I,s:s,s:s,s:I,s:s,s:o,s:s,s:b,s:b}", "vps_id", (json_int_t)vm->vps_id, "hostname",
+                     vm->hostname, "image", vm->image, "disk_bytes", (json_int_t)vm->disk_bytes, "user", vm->user,
+                     "ssh_keys", keys, "network", vm->network, "installs_driver", vm->installs_driver, "takes_group",
+                     vm->takes_group);
     if (vm->user_data)
         json_object_set_new(json, "user_data", json_string(vm->user_data));
     return json;
@@ -84,6 +85,7 @@ struct vm_spec *vm_spec_from_json(const json_t *json, GError **error) {
     vm->user_data = g_strdup(jr_str_opt(&r, "user_data", VM_MAX_USER_DATA_BYTES, NULL));
     vm->network = g_strdup(jr_str_opt(&r, "network", 16, "user"));
     vm->installs_driver = jr_bool_opt(&r, "installs_driver", false);
+    vm->takes_group = jr_bool_opt(&r, "takes_group", false);
     if (!r.failed && strcmp(vm->network, "user") != 0 && strcmp(vm->network, "bridge") != 0)
         jr_fail(&r, "\"network\" is neither user nor bridge");
     check_user(&r, vm->user);

@@ -27,6 +27,7 @@ struct vm_spec {
     char **ssh_keys;      /* authorized_keys lines; may be empty */
     char *user_data;      /* cloud-init document of the user's own, merged after ours; NULL: none */
     char *network;        /* "user" | "bridge" */
+    bool takes_group;     /* free GPUs of its GPUs' IOMMU groups are leased and passed along */
     bool installs_driver; /* the guest is given the NVIDIA driver that matches the node's */
 };
 void vm_spec_free(struct vm_spec *vm); /* NULL is fine */

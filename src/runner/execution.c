@@ -383,6 +383,10 @@ static void on_checked(void *user, const struct gpu_check *checks, size_t n) {
             g_string_append_printf(why, "%sGPU %d (%s) of node %s is not free: %s", why->len ? "; " : "",
                                    ex->file.lease.gpus[i].index, checks[i].uuid, ex->executor->config.node,
                                    checks[i].why ? checks[i].why : "unknown");
+        else if (checks[i].is_bare && !ex->file.spec->vm)
+            g_string_append_printf(
+                why, "%sGPU %d (%s) of node %s has no driver: a machine could use it, a container cannot",
+                why->len ? "; " : "", ex->file.lease.gpus[i].index, checks[i].uuid, ex->executor->config.node);
     if (why->len && !fault_mutant("R1-node-start-unchecked"))
         execution_give_up(ex, TASK_FAILED, why->str);
     else
@@ -668,6 +672,15 @@ static void begin_running(struct execution *ex) {
     send_due_signal(ex);
     if (!ex->wait && !uv_is_active((uv_handle_t *)&ex->attach_timer))
         attach_later(ex);
+}
+
+/* The first reason counts. */
+void execution_fail(struct execution *ex, const char *reason) {
+    if (ex->phase != EXEC_RUNNING || ex->failure || ex->file.stop_requested)
+        return;
+    log_warning("task %u: %s", ex->file.lease.task_id, reason);
+    ex->failure = g_strdup(reason);
+    begin_running(ex);
 }
 
 /* A driver that hangs under the engine's GPU hook keeps the answer to a start back for ever. Removing, which is tried again

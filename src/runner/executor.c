@@ -539,6 +539,36 @@ const char *executor_machine_of(const struct executor *x, uint32_t task_id) {
     return ex && ex->is_machine ? ex->file.container : NULL;
 }
 
+static int by_task(const void *a, const void *b) {
+    const struct execution *first = *(void *const *)a, *second = *(void *const *)b;
+
+    return first->file.lease.task_id < second->file.lease.task_id ? -1 : 1;
+}
+
+void executor_each_machine(const struct executor *x, void (*visit)(void *user, uint32_t task_id, const char *container),
+                           void *user) {
+    g_autoptr(GPtrArray) running = g_ptr_array_new();
+    GHashTableIter iter;
+    struct execution *ex;
+
+    g_hash_table_iter_init(&iter, x->executions);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&ex))
+        if (ex->is_machine && ex->phase == EXEC_RUNNING && ex->file.container)
+            g_ptr_array_add(running, ex);
+    g_ptr_array_sort(running, by_task);
+    for (guint i = 0; i < running->len; i++) {
+        ex = running->pdata[i];
+        visit(user, ex->file.lease.task_id, ex->file.container);
+    }
+}
+
+void executor_fail_machine(struct executor *x, uint32_t task_id, const char *reason) {
+    struct execution *ex = find(x, task_id);
+
+    if (ex && ex->is_machine)
+        execution_fail(ex, reason);
+}
+
 int executor_count(const struct executor *x) { return (int)g_hash_table_size(x->executions); }
 
 bool executor_suspects_disk(const struct executor *x) { return x->is_disk_suspect; }

@@ -103,6 +103,11 @@ bool executor_has_output_coming(const struct executor *executor, uint32_t task_i
 const struct lease *executor_lease_of(const struct executor *executor, const char *container);
 /* The engine's id of the machine of that task; NULL: none is made. Borrowed. */
 const char *executor_machine_of(const struct executor *executor, uint32_t task_id);
+/* Calls for each machine that runs, in the order of their tasks' numbers: the engine's id of it. */
+void executor_each_machine(const struct executor *executor,
+                           void (*visit)(void *user, uint32_t task_id, const char *container), void *user);
+/* Ends a running machine: its task fails for that reason. Nothing when it runs no more. */
+void executor_fail_machine(struct executor *executor, uint32_t task_id, const char *reason);
 int executor_count(const struct executor *executor);
 /* True when the last attempt to write a lease file failed: the disk is worth a test. */
 bool executor_suspects_disk(const struct executor *executor);

@@ -114,6 +114,8 @@ void execution_free(struct execution *ex);
 void execution_enter(struct execution *ex, enum exec_phase phase);
 void execution_retry(struct execution *ex, enum exec_phase phase, int64_t delay_ms);
 void execution_stop(struct execution *ex);
+/* Its process is ended and the task fails with that reason. */
+void execution_fail(struct execution *ex, const char *reason);
 /* The end of it is known and there may be output to read: to OUTPUT, else like execution_give_up. */
 void execution_conclude(struct execution *ex, enum task_state state, const char *reason);
 bool execution_is_of_old_boot(const struct execution *ex);

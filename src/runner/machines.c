@@ -2,9 +2,11 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "runner/card_watch.h"
 #include "runner/runner_config.h"
 #include "runner/runner_internal.h"
 #include "vfio/vfio_switch.h"
@@ -13,9 +15,12 @@
 #include "vm/qemu_argv.h"
 #include "vm/vm_devices.h"
 
+enum { GUEST_SILENT_MS = 60000 }; /* six of its words missing */
+
 struct machines {
     struct runner *runner;
     struct vfio_switcher *switcher;
+    struct card_watch *watch;
     struct image_store *store;
     struct engine *engine;
     struct engine_call *probe;
@@ -101,18 +106,36 @@ static void cancel(struct vm_devices_call *call) {
 
 static const struct vm_devices_ops devices = {.bind = bind_cards, .give_back = give_back, .cancel = cancel};
 
-void machines_amend_gpu(const struct machines *m, struct gpu *gpu) {
-    const char *reason = "";
-    enum vfio_state state = vfio_state_of(m->switcher, gpu->pci, &reason);
+/* What is going on with a card, and what ends it. */
+static char *words_of(const struct vfio_hold *hold) {
+    switch (hold->state) {
+    case VFIO_BINDING: return g_strdup_printf("binding to vfio-pci for %s: %s", hold->owner, hold->step);
+    case VFIO_GIVING_BACK: return g_strdup_printf("being given back by %s: %s", hold->owner, hold->step);
+    case VFIO_BOUND: return g_strdup_printf("bound to vfio-pci for %s", hold->owner);
+    case VFIO_STUCK:
+        return g_strdup_printf(
+            "stuck: needs reboot, unless the write returns (then it is given back by itself): %.320s", hold->reason);
+    default:
+        return g_strdup_printf("broken: %.320s; put that right and it is given back at the next stop, or reboot",
+                               hold->reason);
+    }
+}
 
-    if (state == VFIO_IDLE || state == VFIO_BOUND)
+void machines_amend_gpu(const struct machines *m, struct gpu *gpu) {
+    const char *owner = vfio_owner_of(m->switcher, gpu->pci);
+    const struct vfio_hold *hold = owner ? vfio_hold_of(m->switcher, owner) : NULL;
+
+    if (!hold || hold->state == VFIO_IDLE || (hold->state == VFIO_BOUND && gpu->condition != GPU_CONDITION_VFIO))
         return;
-    gpu->condition = state == VFIO_BINDING || state == VFIO_GIVING_BACK ? GPU_CONDITION_SWITCHING : GPU_CONDITION_FAULT;
+    if (hold->state != VFIO_BOUND)
+        gpu->condition = hold->state == VFIO_BINDING || hold->state == VFIO_GIVING_BACK ? GPU_CONDITION_SWITCHING
+                                                                                        : GPU_CONDITION_FAULT;
     g_free(gpu->reason);
-    gpu->reason = reason[0] ? g_strdup_printf("%s: %.400s", vfio_state_to_str(state), reason)
-                            : g_strdup(vfio_state_to_str(state));
+    gpu->reason = words_of(hold);
     gpu->proof = (struct proof){0};
 }
+
+json_t *machines_switches_to_json(const struct machines *m) { return vfio_switcher_to_json(m->switcher); }
 
 /* ---- recovery ---- */
 
@@ -129,6 +152,7 @@ void machines_recover(struct machines *m, void (*on_done)(void *user), void *use
     m->on_recovered = on_done;
     m->recovered_user = user;
     vfio_switcher_recover(m->switcher, on_recovered, m);
+    card_watch_update(m->watch); /* what the journals name is not opened, before the first look */
 }
 
 /* ---- can it? ---- */
@@ -160,6 +184,27 @@ bool machines_can_run(const struct machines *m, const char **ret_text) {
     return m->can_run;
 }
 
+/* ---- guests ---- */
+
+struct guest *machines_guest(const struct machines *m, const char *container, uint32_t task_id) {
+    int64_t timeout_ms = config_int(m->runner->config, "vm_ready_timeout_ms");
+    struct qemu_view view = {0};
+    struct guest *guest;
+
+    if (!engine_qemu_view(m->engine, container, &view))
+        return NULL;
+    guest = g_new0(struct guest, 1);
+    guest->task_id = task_id;
+    guest->has_state = view.guest != NULL;
+    if (view.guest)
+        guest->state = *view.guest;
+    guest->is_silent = view.guest && clock_mono_ms() > view.guest_ms + GUEST_SILENT_MS;
+    guest->is_late = timeout_ms > 0 && view.started_ms > 0 && !view.was_ready &&
+                     clock_wall_ms() > view.started_ms + timeout_ms;
+    qemu_view_clear(&view);
+    return guest;
+}
+
 /* ---- sockets, disks ---- */
 
 bool machines_find_socket(struct machines *m, const char *container, const char *to, struct tunnel_end *ret_end,
@@ -173,6 +218,7 @@ bool machines_find_socket(struct machines *m, const char *container, const char 
         end.path = g_strdup(view.console_socket);
     else
         end.port = view.ssh_port;
+    g_strlcpy(end.address, view.ssh_address, sizeof end.address);
     qemu_view_clear(&view);
     if (!end.path && !end.port)
         return kr_fail(error, REFUSED, "the machine has no %s that can be reached from here", to);
@@ -186,13 +232,20 @@ bool machines_delete_disk(struct machines *m, uint32_t vps_id, GError **error) {
 
 /* ---- life ---- */
 
+static void on_cards(void *user) { runner_on_machines(((struct machines *)user)->runner); }
+
 static bool open_switcher(struct machines *m, const char *state_dir, GError **error) {
     g_autofree char *journals = g_build_filename(state_dir, "vfio", NULL);
+    const char *hook = config_str(m->runner->config, "vfio_hook");
     struct vfio_switcher_config config = {.root = config_str(m->runner->config, "sysfs_root"),
                                           .journal_dir = journals,
-                                          .boot_id = node_facts_boot_id(m->runner->facts)};
+                                          .boot_id = node_facts_boot_id(m->runner->facts),
+                                          .nvidia_smi = config_str(m->runner->config, "nvidia_smi"),
+                                          .hook = hook[0] ? hook : NULL,
+                                          .step_deadline_ms = config_int(m->runner->config, "vfio_deadline_ms")};
 
-    m->switcher = vfio_switcher_new(&m->runner->loop, &config, error);
+    m->watch = card_watch_new(m->runner->monitor, on_cards, m);
+    m->switcher = card_watch_switcher(m->watch, &m->runner->loop, &config, error);
     return m->switcher != NULL;
 }
 
@@ -221,6 +274,7 @@ void machines_free(struct machines *m) {
         engine_free(m->engine);
     image_store_free(m->store);
     vfio_switcher_free(m->switcher);
+    card_watch_free(m->watch);
     g_free(m->text);
     g_free(m);
 }

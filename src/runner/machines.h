@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "model/gpu.h"
+#include "model/guest.h"
 #include "runner/tunnels.h"
 
 struct engine;
@@ -24,9 +25,13 @@ void machines_recover(struct machines *machines, void (*on_done)(void *user), vo
 void machines_probe(struct machines *machines);
 bool machines_was_probed(const struct machines *machines);
 bool machines_can_run(const struct machines *machines, const char **ret_text); /* borrowed; never NULL */
+/* The switches that are not over, in the form of the journal. New reference. */
+json_t *machines_switches_to_json(const struct machines *machines);
 /* Brings in what the switching of a card says of it: on its way, stuck, broken. */
 void machines_amend_gpu(const struct machines *machines, struct gpu *gpu);
 
+/* What the guest of that machine (the engine's id) says, and whether it should have said more. NULL: nothing to tell. Caller frees. */
+struct guest *machines_guest(const struct machines *machines, const char *container, uint32_t task_id);
 /* tunnel_find for machines. */
 bool machines_find_socket(struct machines *machines, const char *container, const char *to, struct tunnel_end *ret_end,
                           GError **error);

@@ -48,9 +48,42 @@ static struct gpu *told_gpu(const struct runner *runner, const struct gpu *gpu) 
     return told;
 }
 
+/* ---- the guests of its machines ---- */
+
+struct guests {
+    const struct runner *runner;
+    struct node_info *info;
+};
+
+static void add_guest(void *user, uint32_t task_id, const char *container) {
+    struct guests *guests = user;
+    struct guest *guest = machines_guest(guests->runner->machines, container, task_id);
+
+    if (guest)
+        g_ptr_array_add(guests->info->guests, guest);
+}
+
+static void end_late_guest(void *user, uint32_t task_id, const char *container) {
+    struct runner *runner = user;
+    struct guest *guest = machines_guest(runner->machines, container, task_id);
+    g_autofree char *reason = g_strdup_printf("its guest was not ready %" G_GINT64_FORMAT
+                                              " s after the start (vm_ready_timeout_ms, vm_ready_policy = stop)",
+                                              config_int(runner->config, "vm_ready_timeout_ms") / 1000);
+
+    if (guest && guest->is_late)
+        executor_fail_machine(runner->executor, task_id, reason);
+    guest_free(guest);
+}
+
+static void look_after_guests(struct runner *runner) {
+    if (strcmp(config_str(runner->config, "vm_ready_policy"), "stop") == 0)
+        executor_each_machine(runner->executor, end_late_guest, runner);
+}
+
 struct node_info *runner_describe(struct runner *runner) {
     struct node_info *info = node_info_new(runner->node);
     const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(runner->monitor);
+    struct guests guests = {runner, info};
     const char *vm_text;
 
     node_facts_describe(runner->facts, info);
@@ -64,6 +97,8 @@ struct node_info *runner_describe(struct runner *runner) {
     info->engine_text = engine_text(runner);
     info->vm_ok = machines_can_run(runner->machines, &vm_text);
     info->vm_text = bounded(vm_text);
+    info->vfio = machines_switches_to_json(runner->machines);
+    executor_each_machine(runner->executor, add_guest, &guests);
     info->disk_ok = runner->is_disk_ok;
     info->disk_text = runner->disk_text ? bounded(runner->disk_text) : NULL;
     return info;
@@ -160,6 +195,7 @@ void runner_beat(struct runner *runner) {
     check_disk(runner);
     prune_logs(runner);
     machines_probe(runner->machines);
+    look_after_guests(runner);
     runner_probe(runner);
     send_heartbeat(runner);
 }

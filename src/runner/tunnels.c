@@ -136,8 +136,8 @@ static void dial(struct tunnel *tunnel, const struct tunnel_end *where) {
         uv_tcp_init(tunnel->tunnels->loop, &tunnel->socket.tcp);
         tunnel->socket.handle.data = tunnel;
         uv_tcp_nodelay(&tunnel->socket.tcp, 1);
-        uv_ip4_addr("127.0.0.1", where->port, &address);
-        if (uv_tcp_connect(&tunnel->connect, &tunnel->socket.tcp, (struct sockaddr *)&address, on_connected) < 0)
+        if (uv_ip4_addr(where->address, where->port, &address) < 0 ||
+            uv_tcp_connect(&tunnel->connect, &tunnel->socket.tcp, (struct sockaddr *)&address, on_connected) < 0)
             end(tunnel, "its port cannot be reached");
         return;
     }

@@ -12,10 +12,11 @@
 struct link;
 struct tunnels;
 
-/* Where the socket is: a port of 127.0.0.1, or the path of a UNIX socket. */
+/* Where the socket is: a port of this node or of a machine in its own network, or the path of a UNIX socket. */
 struct tunnel_end {
-    int port;   /* 0: path */
-    char *path; /* owned by whoever fills it; NULL with a port */
+    char address[16]; /* IPv4 */
+    int port;         /* 0: path */
+    char *path;       /* owned by whoever fills it; NULL with a port */
 };
 /* Fills *ret_end for the task and "ssh" or "console"; KR_ERROR_NOT_FOUND, _REFUSED otherwise. */
 typedef bool tunnel_find(void *user, uint32_t task_id, const char *to, struct tunnel_end *ret_end, GError **error);

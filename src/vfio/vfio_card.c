@@ -101,10 +101,12 @@ static void look_at_holders(struct vfio_card *card, const char *root, const stru
 
     for (guint i = 0; i < holders->len; i++) {
         const struct vfio_holder *holder = &g_array_index(holders, struct vfio_holder, i);
-        bool is_persistence = vfio_holder_is_persistence(holder);
+        enum vfio_obstacle_id id = vfio_holder_is_persistence(holder) ? VFIO_OBSTACLE_PERSISTENCE
+                                   : vfio_holder_is_dcgm(holder)      ? VFIO_OBSTACLE_DCGM
+                                                                      : VFIO_OBSTACLE_HELD;
         g_autofree char *who = vfio_holder_to_str(holder);
 
-        add_obstacle(card, is_persistence ? VFIO_OBSTACLE_PERSISTENCE : VFIO_OBSTACLE_HELD, vfio_holder_fix(holder),
+        add_obstacle(card, id, vfio_holder_fix(holder),
                      g_strdup_printf("%s is held by %s through %s", function->address, who, holder->node));
         g_array_append_vals(card->holders, holder, 1);
     }

@@ -19,10 +19,11 @@
     X(OFF_THE_BUS, "off_the_bus", true, "reboot the node; see the kernel's log for why the card left")               \
     X(NO_GROUP, "no_iommu_group", true, "switch the IOMMU on: see `iommu`")                                          \
     X(FOREIGN, "foreign_in_group", true, "move one of the two to another slot; see `kohakuriver qemu acs-override`") \
-    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: give both cards to it")                \
+    X(SHARED, "shares_group_with_gpu", true, "a group belongs to one machine: name both cards, or say --with-group") \
     X(BOOT_VGA, "boot_vga", true, "make another card the firmware's console, or go without one")                     \
     X(SRIOV, "sriov_active", true, "switch its virtual functions off (sriov_numvfs)")                                \
     X(HELD, "held", true, "end what holds it")                                                                       \
+    X(DCGM, "held_by_dcgm", true, "stop DCGM, or name a hook that makes it let go (vfio_hook)")                      \
     X(PERSISTENCE, "held_by_persistenced", false, "it lets go of this card alone when the card is bound")            \
     X(NO_RESET, "no_reset", false, "the card may not work a second time before the node has been rebooted")
 

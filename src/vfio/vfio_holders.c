@@ -182,11 +182,17 @@ static const struct {
 } fixes[] = {
     {"nvidia-persiste",
      "it is told to let go of this card alone (`nvidia-smi -i ADDRESS -pm 0`), and afterwards to take it back"},
-    {"nv-hostengine", "DCGM holds every card: stop it (systemctl stop nvidia-dcgm), or run it without this card"},
-    {"dcgm-exporter", "DCGM holds every card: stop the exporter, or run it without this card"},
+    {"nv-hostengine",
+     "DCGM holds every card: stop it (systemctl stop nvidia-dcgm), run it without this card, or let a hook "
+     "do so (setting vfio_hook)"},
+    {"dcgm-exporter",
+     "DCGM holds every card: stop the exporter, run it without this card, or let a hook do so (setting "
+     "vfio_hook)"},
     {"Xorg", "move the display to another card, or stop the display manager"},
     {"gnome-shell", "move the display to another card, or stop the display manager"},
-    {"kohakuriver", "the node's agent looks at this card: it lets go when the card is bound for a machine"},
+    {"kohakuriver",
+     "the node's agent looks at this card, and lets go when the card is bound for a machine; one that does not "
+     "hangs in the driver: see the kernel's log, reboot"},
 };
 
 const char *vfio_holder_fix(const struct vfio_holder *holder) {
@@ -198,4 +204,8 @@ const char *vfio_holder_fix(const struct vfio_holder *holder) {
 
 bool vfio_holder_is_persistence(const struct vfio_holder *holder) {
     return strcmp(holder->user.command, fixes[0].command) == 0;
+}
+
+bool vfio_holder_is_dcgm(const struct vfio_holder *holder) {
+    return strcmp(holder->user.command, "nv-hostengine") == 0 || strcmp(holder->user.command, "dcgm-exporter") == 0;
 }

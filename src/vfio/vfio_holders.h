@@ -27,3 +27,5 @@ json_t *vfio_holder_to_json(const struct vfio_holder *holder);
 const char *vfio_holder_fix(const struct vfio_holder *holder);
 /* nvidia-persistenced, which lets go of one card when it is told to. */
 bool vfio_holder_is_persistence(const struct vfio_holder *holder);
+/* NVIDIA's Data Center GPU Manager, which holds all cards that it was started with. */
+bool vfio_holder_is_dcgm(const struct vfio_holder *holder);

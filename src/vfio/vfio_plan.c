@@ -352,24 +352,24 @@ static enum progress op_config(struct vfio_switcher *s, struct vfio_op *op) {
     return start(s, op, "read the configuration of", argv, on_looked);
 }
 
-void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, bool is_strict, vfio_child_cb *on_done) {
+void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, const char *mode, vfio_child_cb *on_done) {
     const char *argv[MAX_ARGS] = {s->config.helper, "vfio-step", "preflight"};
     size_t n = 3;
 
-    if (is_strict)
-        argv[n++] = "strict";
+    if (mode)
+        argv[n++] = mode;
     argv[n++] = s->config.root;
     for (; *gpus && n < MAX_ARGS - 1; gpus++)
         argv[n++] = *gpus;
     start_child(s, (struct vfio_child_config){.argv = argv}, on_done);
 }
 
-/* nvidia-persistenced was told to let go: has it? */
+/* nvidia-persistenced was told to let go, or the hook was to see to it: have they? */
 static enum progress op_recheck(struct vfio_switcher *s, struct vfio_op *op) {
     if (op->is_started)
         return judge_look(s);
     op->is_started = true;
-    vfio_plan_preflight(s, s->active->gpus, true, on_looked);
+    vfio_plan_preflight(s, s->active->gpus, "strict", on_looked);
     return PROGRESS_WAIT;
 }
 
@@ -419,7 +419,7 @@ static enum progress op_hook_after(struct vfio_switcher *s, struct vfio_op *op) 
 
 /* ---- the plans ---- */
 
-enum scope { PER_FUNCTION = 1, PER_FUNCTION_BACKWARDS, PER_PERSISTENT_CARD, PER_HOOKED_CARD, ONCE, ONCE_IF_PERSISTENT };
+enum scope { PER_FUNCTION = 1, PER_FUNCTION_BACKWARDS, PER_PERSISTENT_CARD, PER_HOOKED_CARD, ONCE, ONCE_IF_TOLD };
 
 /* In order. Function 0 supplies what its companions need (device links): they go before it and come after it on the way to
  * vfio-pci; on the way back they go first everywhere. */
@@ -431,7 +431,7 @@ static const struct {
     {false, ONCE, op_lock},
     {false, PER_HOOKED_CARD, op_hook_before},
     {false, PER_PERSISTENT_CARD, op_persistence_off},
-    {false, ONCE_IF_PERSISTENT, op_recheck},
+    {false, ONCE_IF_TOLD, op_recheck},
     {false, PER_FUNCTION_BACKWARDS, op_override},
     {false, PER_FUNCTION_BACKWARDS, op_unbind},
     {false, PER_FUNCTION, op_probe},
@@ -465,13 +465,13 @@ static void add_ops_of_gpu(struct vfio_switcher *s, int kind, const struct vfio_
 
 static void add_ops(struct vfio_switcher *s, int kind) {
     const struct vfio_hold *hold = s->hold;
-    bool is_any_persistent = false;
+    bool is_any_told = s->config.hook != NULL;
 
     for (guint i = 0; i < hold->gpus->len; i++) {
-        is_any_persistent |= ((const struct vfio_hold_gpu *)hold->gpus->pdata[i])->had_persistence;
+        is_any_told |= ((const struct vfio_hold_gpu *)hold->gpus->pdata[i])->had_persistence;
         add_ops_of_gpu(s, kind, hold->gpus->pdata[i]);
     }
-    if (table[kind].scope == ONCE || (table[kind].scope == ONCE_IF_PERSISTENT && is_any_persistent))
+    if (table[kind].scope == ONCE || (table[kind].scope == ONCE_IF_TOLD && is_any_told))
         add_op(s, kind, hold->gpus->pdata[0], NULL);
 }
 

@@ -34,43 +34,60 @@ static int step_write(int argc, char **argv) {
     return n < 0 ? errno : n == (ssize_t)strlen(argv[1]) ? 0 : EIO;
 }
 
+/* What is left to others at first: to nvidia-persistenced, when it is told about the card, and to the site's hook. */
+struct mode {
+    const char *name;
+    bool lets_persistence, lets_dcgm;
+};
+
+static bool is_against(const struct vfio_obstacle *o, const struct mode *mode) {
+    if (o->id == VFIO_OBSTACLE_PERSISTENCE)
+        return !mode->lets_persistence;
+    return vfio_obstacle_blocks(o->id) && !(o->id == VFIO_OBSTACLE_DCGM && mode->lets_dcgm);
+}
+
 /* All that stands against it, in one line. */
-static void add_refusals(GString *text, const struct vfio_card *card, bool is_strict) {
+static void add_refusals(GString *text, const struct vfio_card *card, const struct mode *mode) {
     for (guint i = 0; i < card->obstacles->len; i++) {
         const struct vfio_obstacle *o = card->obstacles->pdata[i];
 
-        if (vfio_obstacle_blocks(o->id) || (is_strict && o->id == VFIO_OBSTACLE_PERSISTENCE))
-            g_string_append_printf(text, "%s%s", text->len ? "; " : "", o->text);
+        if (is_against(o, mode))
+            g_string_append_printf(text, "%s%s (%s)", text->len ? "; " : "", o->text, o->fix);
     }
 }
 
-static int step_preflight(int argc, char **argv) {
-    bool is_strict = argc > 0 && strcmp(argv[0], "strict") == 0;
+static int look_at_all(const struct mode *mode, const char *root, char **addresses) {
     g_autoptr(GString) refusal = g_string_new(NULL);
     g_autoptr(GError) error = NULL;
-    g_autoptr(GArray) all = NULL;
+    g_autoptr(GArray) all = vfio_pci_scan(root, &error);
     json_t *gpus = json_array();
 
-    argc -= is_strict;
-    argv += is_strict;
-    if (argc < 2) {
-        json_decref(gpus);
-        return VFIO_STEP_USAGE;
-    }
-    all = vfio_pci_scan(argv[0], &error);
     if (error)
         g_string_append(refusal, error->message);
-    for (int i = 1; all && i < argc; i++) {
-        struct vfio_card *card = vfio_card_look(argv[0], all, argv[i], argv + 1);
+    for (char **address = addresses; all && *address; address++) {
+        struct vfio_card *card = vfio_card_look(root, all, *address, addresses);
 
-        add_refusals(refusal, card, is_strict);
-        json_array_append_new(gpus, vfio_hold_gpu_of_card(argv[0], card));
+        add_refusals(refusal, card, mode);
+        json_array_append_new(gpus, vfio_hold_gpu_of_card(root, card));
         vfio_card_free(card);
     }
     if (refusal->len == 0)
         return print(json_pack("{s:o}", "gpus", gpus));
     json_decref(gpus);
     return print(json_pack("{s:s}", "refusal", refusal->str));
+}
+
+static int step_preflight(int argc, char **argv) {
+    static const struct mode modes[] = {{"strict", false, false}, {"hooked", true, true}, {"", true, false}};
+    const struct mode *mode = modes;
+
+    if (argc < 1)
+        return VFIO_STEP_USAGE;
+    while (mode->name[0] && strcmp(mode->name, argv[0]) != 0)
+        mode++;
+    argc -= mode->name[0] != '\0';
+    argv += mode->name[0] != '\0';
+    return argc < 2 ? VFIO_STEP_USAGE : look_at_all(mode, argv[0], argv + 1);
 }
 
 static int step_config(int argc, char **argv) {

@@ -3,8 +3,8 @@
  *
  *   vfio-step write PATH VALUE          one write(2) to a file of sysfs; the exit status is its errno, 0 for success
  *   vfio-step preflight ROOT NAMED…     may these cards go to one machine? A JSON object on stdout: {"gpus": […]} in the form of
- *                                       the journal (vfio_hold.h), or {"refusal": why}; with `strict` before ROOT, a card that
- *                                       nvidia-persistenced holds is refused too
+ *                                       the journal (vfio_hold.h), or {"refusal": why}. A word before ROOT: `strict`, a card
+ *                                       that nvidia-persistenced holds is refused too; `hooked`, one that DCGM holds is not
  *   vfio-step config ROOT ADDRESS…      do these functions answer on the bus? {} or {"absence": why}
  *   vfio-step check ROOT ACCEL          the findings of `qemu check` as JSON (vfio_check.h) */
 

@@ -74,6 +74,8 @@ static void answer(struct vfio_switcher *s, const struct vfio_hold *hold, const 
     struct vfio_call *call = g_steal_pointer(&s->active);
 
     s->hold = NULL;
+    if (call->has_let_go && s->config.look_again)
+        s->config.look_again(s->config.user);
     if (!call->is_cancelled && call->on_bound)
         call->on_bound(call->user, hold, error);
     if (!call->is_cancelled && call->on_given_back)
@@ -121,6 +123,21 @@ const char *vfio_owner_of(const struct vfio_switcher *s, const char *pci) {
     const struct vfio_hold *hold = find_hold(s, pci);
 
     return hold ? hold->owner : NULL;
+}
+
+char **vfio_held_cards(const struct vfio_switcher *s) {
+    g_autoptr(GStrvBuilder) cards = g_strv_builder_new();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, s->holds);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct vfio_hold *hold = value;
+
+        for (guint i = 0; hold->state != VFIO_IDLE && i < hold->gpus->len; i++)
+            g_strv_builder_add(cards, ((const struct vfio_hold_gpu *)hold->gpus->pdata[i])->address);
+    }
+    return g_strv_builder_end(cards);
 }
 
 const struct vfio_hold *vfio_hold_of(const struct vfio_switcher *s, const char *owner) {
@@ -352,7 +369,7 @@ static void on_time_to_look(uv_timer_t *timer) {
     struct vfio_switcher *s = timer->data;
 
     s->is_waiting_to_look = false;
-    vfio_plan_preflight(s, s->active->gpus, false, on_preflight);
+    vfio_plan_preflight(s, s->active->gpus, s->config.hook ? "hooked" : NULL, on_preflight);
 }
 
 void vfio_let_gone(struct vfio_switcher *s) {
@@ -363,6 +380,7 @@ void vfio_let_gone(struct vfio_switcher *s) {
 static void wait_and_look(struct vfio_switcher *s) {
     s->is_waiting_to_look = true;
     uv_timer_start(&s->wait, on_time_to_look, s->config.let_go ? (uint64_t)s->config.step_deadline_ms : 0, 0);
+    s->active->has_let_go = s->config.let_go != NULL;
     if (s->config.let_go)
         s->config.let_go(s->config.user, s->active->gpus);
 }

@@ -35,17 +35,19 @@ struct vfio_switcher_config {
     const char *helper;      /* runs the verb vfio-step; NULL: /proc/self/exe */
     const char *nvidia_smi;  /* tells nvidia-persistenced about one card; NULL: "nvidia-smi" */
     const char *
-        hook; /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it
-                                for instance; when the former fails, the bind does. NULL: none */
+        hook; /* a program, run as `HOOK before-bind ADDRESS` and `HOOK after-give-back ADDRESS` for each GPU, to drain it or to make
+                 DCGM let go of it; when the former fails, or a holder stays, the bind fails. NULL: none */
     int64_t step_deadline_ms; /* for one write or look; 0: 10000 */
     int64_t grace_ms;         /* after that, for a killed child to go; 0: 1000 */
     int64_t watch_ms;         /* between looks at what is stuck; 0: 1000 */
     /* The agent's own eyes are holders too: asked before the look at cards that are to be bound, so that whatever of ours has them open
      * closes them. It goes on at vfio_let_gone, or at the step's deadline, when the look names who still has them. gpus: borrowed
-     * for the call, NULL-terminated. They may be looked at again when on_change finds them idle. May be NULL. */
+     * for the call, NULL-terminated. May be NULL. */
     void (*let_go)(void *user, char *const *gpus);
+    /* That bind has ended, one way or the other: what it has not left idle (vfio_held_cards) must still not be opened. May be NULL. */
+    void (*look_again)(void *user);
     void (*on_change)(void *user); /* the state of some card is another one; may be NULL */
-    void *user;                    /* of let_go and on_change */
+    void *user;                    /* of these three */
 };
 
 /* New, or NULL with KR_ERROR_IO, KR_ERROR_STORAGE. vfio_switcher_recover must be called before anything is bound. */
@@ -90,6 +92,8 @@ void vfio_call_cancel(struct vfio_call *call);
 
 /* Whose the card (or a companion) is, NULL: nobody's. Borrowed until the loop runs. */
 const char *vfio_owner_of(const struct vfio_switcher *s, const char *pci);
+/* All GPUs (not their companions) that somebody holds, in whatever state: new, NULL-terminated. */
+char **vfio_held_cards(const struct vfio_switcher *s);
 /* What the owner holds, or NULL. Borrowed until the loop runs. */
 const struct vfio_hold *vfio_hold_of(const struct vfio_switcher *s, const char *owner);
 /* VFIO_IDLE for a card that nobody holds. *ret_reason (may be NULL) is borrowed until the loop runs, "" when there is none. */

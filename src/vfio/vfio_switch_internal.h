@@ -16,7 +16,8 @@ struct vfio_call {
     vfio_recover_cb *on_recovered;
     void *user;
     bool is_cancelled;
-    char *failure; /* owned; why a bind is being undone */
+    bool has_let_go; /* the agent was asked to let go for it */
+    char *failure;   /* owned; why a bind is being undone */
 };
 
 /* How a plan ended. */
@@ -66,8 +67,8 @@ void vfio_plan_abandon(struct vfio_switcher *s);
 /* true: nobody of an earlier step is in the kernel for this owner. *ret_fd (may be NULL) holds the lock, the caller closes it. */
 bool vfio_plan_lock(const struct vfio_switcher *s, const char *owner, int *ret_fd);
 bool vfio_plan_is_all_bound(const struct vfio_switcher *s, const struct vfio_hold *hold);
-/* Starts `vfio-step preflight`; the child is s->child. */
-void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, bool is_strict, vfio_child_cb *on_done);
+/* Starts `vfio-step preflight`; the child is s->child. mode: as vfio_step.h says, NULL: the plain one. */
+void vfio_plan_preflight(struct vfio_switcher *s, char *const *gpus, const char *mode, vfio_child_cb *on_done);
 /* The answer of a helper as JSON, or NULL with the reason why there is none. New reference. */
 json_t *vfio_plan_answer(const struct vfio_switcher *s, const struct vfio_child_result *result, GError **error);
 void vfio_plan_set_state(struct vfio_switcher *s, struct vfio_hold *hold, enum vfio_state state, const char *reason);

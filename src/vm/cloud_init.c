@@ -56,8 +56,18 @@ char *cloud_init_meta_data(const struct cloud_init *c) {
 }
 
 char *cloud_init_network_config(const struct cloud_init *c) {
-    return document("", json_pack("{s:i,s:{s:{s:{s:o},s:b}}}", "version", 2, "ethernets", "nic0", "match", "macaddress",
-                                  text(c->mac), "dhcp4", true));
+    json_t *nic = json_pack("{s:{s:o},s:b}", "match", "macaddress", text(c->mac), "dhcp4", c->address == NULL);
+    json_t *servers = json_array();
+
+    for (char *const *server = c->name_servers; server && *server; server++)
+        json_array_append_new(servers, text(*server));
+    if (c->address) {
+        json_object_set_new(nic, "addresses", WORDS(c->address));
+        json_object_set_new(nic, "routes", json_pack("[{s:s,s:o}]", "to", "0.0.0.0/0", "via", text(c->gateway)));
+        json_object_set_new(nic, "nameservers", json_pack("{s:O}", "addresses", servers));
+    }
+    json_decref(servers);
+    return document("", json_pack("{s:i,s:{s:o}}", "version", 2, "ethernets", "nic0", nic));
 }
 
 /* ---- user-data ---- */
@@ -90,7 +100,8 @@ static const char agent_unit[] = "[Unit]\n"
 static const char driver_head[] = "#!/bin/sh\n"
                                   "set -u\n"
                                   "state() { mkdir -p " STATE_FOLDER "; echo \"$*\" > " STATE_FOLDER "/driver; }\n"
-                                  "fail() { echo \"driver: $*\" >&2; state failed; exit 1; }\n"
+                                  "fail() { echo \"driver: $*\" >&2; state failed; echo \"$*\" >> " STATE_FOLDER
+                                  "/driver; exit 1; }\n"
                                   "state installing\n"
                                   "export DEBIAN_FRONTEND=noninteractive\n"
                                   ". /etc/os-release\n";
@@ -130,21 +141,25 @@ static char *distribution_script(const struct cloud_init *c) {
 static char *run_file_script(const struct cloud_init *c) {
     g_autofree char *source = g_shell_quote(c->driver_source), *sum = g_shell_quote(c->driver_sha256);
 
-    return g_strdup_printf("%s"
-                           "source=%s\n"
-                           "sum=%s\n"
-                           "[ -n \"$sum\" ] || fail 'no checksum is configured'\n"
-                           "apt-get update && apt-get install -y build-essential dkms \"linux-headers-$(uname -r)\" "
-                           "curl || fail 'no build environment'\n"
-                           "file=$source\n"
-                           "case $source in http://*|https://*)\n"
-                           "    file=/var/tmp/nvidia.run\n"
-                           "    curl -fsSL -o \"$file\" \"$source\" || fail \"cannot fetch $source\" ;;\n"
-                           "esac\n"
-                           "echo \"$sum  $file\" | sha256sum -c - || fail 'the file has another checksum'\n"
-                           "sh \"$file\" --silent --dkms --kernel-module-type=%s || fail 'the installer failed'\n"
-                           "%s",
-                           driver_head, source, sum, c->is_open ? "open" : "proprietary", driver_tail);
+    return g_strdup_printf(
+        "%s"
+        "source=%s\n"
+        "[ -n \"$source\" ] || fail 'the version of the node'\"'\"'s driver is not known'\n"
+        "sum=%s\n"
+        "[ -n \"$sum\" ] || fail 'no checksum is configured for it'\n"
+        "file=$source\n"
+        "case $source in http://*|https://*)\n"
+        "    file=/var/tmp/nvidia.run\n"
+        "    curl -fsSL -o \"$file\" \"$source\" || fail \"cannot fetch $source\" ;;\n"
+        "esac\n"
+        "echo \"$sum  $file\" | sha256sum -c - || fail 'the file has another checksum'\n"
+        "if ! command -v dkms || ! command -v cc || ! [ -e \"/lib/modules/$(uname -r)/build\" ]; then\n"
+        "    apt-get update && apt-get install -y build-essential dkms \"linux-headers-$(uname -r)\" ||\n"
+        "        fail 'no build environment'\n"
+        "fi\n"
+        "sh \"$file\" --silent --dkms --kernel-module-type=%s || fail 'the installer failed'\n"
+        "%s",
+        driver_head, source, sum, c->is_open ? "open" : "proprietary", driver_tail);
 }
 
 static char *driver_script(const struct cloud_init *c) {
@@ -229,6 +244,31 @@ char *cloud_driver_version(const char *text_of_file) {
             return g_strdup(*at);
     }
     return NULL;
+}
+
+char *cloud_driver_source(const char *pattern, const char *version, bool is_data_centre) {
+    g_autoptr(GString) source = g_string_new(pattern);
+
+    if (strstr(pattern, "{version}") && !version[0])
+        return NULL;
+    g_string_replace(source, "{version}", version, 0);
+    g_string_replace(source, "{line}", is_data_centre ? "tesla" : "XFree86/Linux-x86_64", 0);
+    return g_string_free(g_steal_pointer(&source), FALSE);
+}
+
+/* "SUM", or "535.104.05=SUM, 550.54.14=SUM". */
+char *cloud_driver_sum(const char *sums, const char *version) {
+    g_auto(GStrv) items = g_strsplit(sums, ",", -1);
+
+    for (char **item = items; *item; item++) {
+        char *equals = strchr(*item, '=');
+        if (!equals)
+            return g_strdup(g_strstrip(*item));
+        *equals = '\0';
+        if (strcmp(g_strstrip(*item), version) == 0)
+            return g_strdup(g_strstrip(equals + 1));
+    }
+    return g_strdup("");
 }
 
 bool cloud_card_takes_open(unsigned device_id) { return device_id >= FIRST_TURING_ID; }

@@ -20,12 +20,15 @@ struct cloud_init {
     char *const *ssh_keys;
     const char *user_data; /* NULL: none */
     const char *mac;
-    bool has_share;    /* mount the share at /shared */
-    const char *agent; /* the guest agent's script */
+    const char *address;       /* "10.88.0.5/24"; NULL: by DHCP */
+    const char *gateway;       /* with an address */
+    char *const *name_servers; /* with an address; may be empty */
+    bool has_share;            /* mount the share at /shared */
+    const char *agent;         /* the guest agent's script */
     enum cloud_driver driver;
     const char *driver_version;                /* of the node's module, "535.104.05"; "": not known */
     bool is_open;                              /* the open kernel modules */
-    const char *driver_source, *driver_sha256; /* of a run file */
+    const char *driver_source, *driver_sha256; /* of a run file; "": not known */
 };
 
 /* Callers free. */
@@ -35,5 +38,10 @@ char *cloud_init_user_data(const struct cloud_init *c);
 
 /* The version in the text of /proc/driver/nvidia/version; NULL: none. Caller frees. */
 char *cloud_driver_version(const char *text);
+/* Where that version's installer is: "{version}" in the pattern, and "{line}" as NVIDIA orders its downloads ("tesla" for data-centre
+ * cards, "XFree86/Linux-x86_64" for others). NULL: the version is asked for and not known. Caller frees. */
+char *cloud_driver_source(const char *pattern, const char *version, bool is_data_centre);
+/* The checksum for that version out of "SUM" or "VERSION=SUM, VERSION=SUM"; "": there is none. Caller frees. */
+char *cloud_driver_sum(const char *sums, const char *version);
 /* May the open kernel modules run this card? By PCI device id: Turing and newer. Blackwell and newer need them. */
 bool cloud_card_takes_open(unsigned device_id);

@@ -9,7 +9,7 @@
 #include "base/units.h"
 #include "vm/child.h"
 
-enum { QEMU_IMG_MS = 120000 };
+enum { QEMU_IMG_MS = 120000, SECRET_BYTES = 24 };
 
 struct disk_maker {
     uv_loop_t *loop;
@@ -67,6 +67,14 @@ static char *make_mac(void) {
     return g_strdup_printf("02:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4]);
 }
 
+/* Its guest agent's. cloud-init writes it at the first start alone, so it is the disk's for life. */
+static char *make_secret(void) {
+    guint8 bytes[SECRET_BYTES];
+
+    randombytes_buf(bytes, sizeof bytes);
+    return g_base64_encode(bytes, sizeof bytes);
+}
+
 static void make(struct disk_maker *maker, const struct vm_spec *vm, const struct vm_image *image) {
     g_autofree char *base = image_store_path(maker->store, image->name, "disk.qcow2");
     const char *argv[] = {"qemu-img", "create", "-q", "-f",        "qcow2",     "-F",
@@ -84,6 +92,8 @@ static void make(struct disk_maker *maker, const struct vm_spec *vm, const struc
                                     .image_sha256 = g_strdup(image->sha256),
                                     .mac = make_mac(),
                                     .uuid = g_uuid_string_random(),
+                                    .address = g_strdup(""),
+                                    .secret = make_secret(),
                                     .bytes = vm->disk_bytes,
                                     .created_ms = clock_wall_ms()};
     maker->child = child_run(maker->loop, (char *const *)argv, QEMU_IMG_MS, on_made, maker);

@@ -4,7 +4,6 @@
 #include "vm/engine_qemu.h"
 
 #include <signal.h>
-#include <sodium.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,9 +15,10 @@
 #include "vm/console_log.h"
 #include "vm/disk_maker.h"
 #include "vm/machine.h"
+#include "vm/machine_boot.h"
 #include "vm/qemu_facts.h"
 
-enum { FOLLOW_MS = 200, MAX_SLICE_BYTES = 256 * 1024, SECRET_BYTES = 24 };
+enum { FOLLOW_MS = 200, MAX_SLICE_BYTES = 256 * 1024 };
 
 struct qemu_call;
 struct look {
@@ -34,6 +34,8 @@ struct qemu_engine {
     struct image_store *store;
     struct qemu_facts *facts;
     struct machine_context context;
+    struct nat_net nat;
+    char **name_servers;
     GHashTable *machines; /* name -> struct machine */
     GQueue calls;
     uv_timer_t kick, follow;
@@ -275,13 +277,6 @@ static GHashTable *parse_labels(char *const *labels) {
     return table;
 }
 
-static char *make_secret(void) {
-    guint8 bytes[SECRET_BYTES];
-
-    randombytes_buf(bytes, sizeof bytes);
-    return g_base64_encode(bytes, sizeof bytes);
-}
-
 static struct machine_record *make_record(const struct engine_config *config) {
     struct machine_record *r = g_new0(struct machine_record, 1);
 
@@ -296,7 +291,6 @@ static struct machine_record *make_record(const struct engine_config *config) {
     r->gpu_pci = g_strdupv((char **)config->gpu_pci);
     r->state = MACHINE_CREATED;
     r->functions = g_array_new(FALSE, TRUE, sizeof(struct qemu_function));
-    r->secret = make_secret();
     r->created_ms = clock_wall_ms();
     return r;
 }
@@ -661,30 +655,22 @@ static struct engine_call *qemu_remove(struct engine *engine, const char *id, en
 
 void qemu_view_clear(struct qemu_view *view) {
     g_free(view->console_socket);
-    g_free(view->address);
-    g_free(view->agent_json);
     *view = (struct qemu_view){0};
 }
 
 bool engine_qemu_view(struct engine *engine, const char *id, struct qemu_view *ret_view) {
     struct qemu_engine *e = (struct qemu_engine *)engine;
     const struct machine *m = g_hash_table_lookup(e->machines, id);
-    const struct guest_state *state;
     struct qemu_view view = {0};
-    json_t *json;
 
     if (!m)
         return false;
     view.console_socket = g_build_filename(m->folder, "run", QEMU_CONSOLE_SOCKET, NULL);
-    view.ssh_port = machine_is_running(m) ? m->record->ssh_port : 0;
-    state = m->agent ? agent_link_state(m->agent, &view.agent_ms) : NULL;
-    if (state) {
-        view.address = state->address[0] ? g_strdup(state->address) : NULL;
-        view.is_ready = state->is_ready;
-        json = guest_state_to_json(state);
-        view.agent_json = json_dumps(json, JSON_COMPACT);
-        json_decref(json);
-    }
+    if (machine_is_running(m))
+        machine_ssh_address(m, view.ssh_address, &view.ssh_port);
+    view.was_ready = m->record->was_ready;
+    view.started_ms = m->record->started_ms;
+    view.guest = m->agent ? agent_link_state(m->agent, &view.guest_ms) : NULL;
     *ret_view = view;
     return true;
 }
@@ -698,6 +684,7 @@ static void on_handle_closed(uv_handle_t *handle) {
         return;
     image_store_free(e->store);
     g_ptr_array_unref(e->strings);
+    g_strfreev(e->name_servers);
     g_free(e);
 }
 
@@ -732,11 +719,11 @@ static const struct engine_ops qemu_ops = {
 
 /* The strings become ours, and "" where there was none. */
 static void copy_config(struct qemu_engine *e, const struct qemu_config *config) {
-    const char **strings[] = {&e->config.folder,        &e->config.node,      &e->config.binary,
-                              &e->config.accel,         &e->config.user,      &e->config.cgroup,
-                              &e->config.bridge,        &e->config.hugepages, &e->config.firmware,
-                              &e->config.shared_folder, &e->config.driver,    &e->config.driver_sha256,
-                              &e->config.exe,           &e->config.sysfs_root};
+    const char **strings[] = {&e->config.folder,        &e->config.node,          &e->config.binary,
+                              &e->config.accel,         &e->config.user,          &e->config.cgroup,
+                              &e->config.bridge,        &e->config.nat,           &e->config.hugepages,
+                              &e->config.firmware,      &e->config.shared_folder, &e->config.driver,
+                              &e->config.driver_sha256, &e->config.exe,           &e->config.sysfs_root};
 
     e->config = *config;
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) {
@@ -744,6 +731,7 @@ static void copy_config(struct qemu_engine *e, const struct qemu_config *config)
         g_ptr_array_add(e->strings, copy);
         *strings[i] = copy;
     }
+    e->config.name_servers = e->name_servers = g_strdupv((char **)config->name_servers);
     if (!e->config.binary[0])
         e->config.binary = "qemu-system-x86_64";
     if (!e->config.accel[0])
@@ -765,10 +753,14 @@ static void adopt(struct qemu_engine *e) {
 }
 
 struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config, GError **error) {
-    struct image_store *store = image_store_new(config->folder, error);
+    struct nat_net nat = {0};
+    bool has_nat = config->nat && config->nat[0];
+    struct image_store *store;
     struct qemu_engine *e;
 
-    if (!store)
+    if (has_nat && !nat_net_parse(config->nat, config->bridge ? config->bridge : "", &nat, error))
+        return NULL;
+    if (!(store = image_store_new(config->folder, error)))
         return NULL;
     e = g_new0(struct qemu_engine, 1);
     e->engine.ops = &qemu_ops;
@@ -780,6 +772,8 @@ struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config
     e->facts = qemu_facts_new(loop, e->config.binary, e->config.accel, on_change, e);
     e->context = (struct machine_context){
         .loop = loop, .config = &e->config, .store = store, .on_change = on_change, .user = e};
+    e->nat = nat;
+    e->context.nat = has_nat ? &e->nat : NULL;
     uv_timer_init(loop, &e->kick);
     uv_timer_init(loop, &e->follow);
     e->follow.timer_cb = on_timer;

@@ -18,19 +18,21 @@
 #include <uv.h>
 
 #include "engine/engine.h"
+#include "model/guest.h"
+#include "vm/nat.h"
 #include "vm/vm_devices.h"
-
-struct guest_state;
 
 /* Strings are copied; NULL is as "". */
 struct qemu_config {
-    const char *folder;        /* images, disks, machines */
-    const char *node;          /* this node's name, for messages of the guest's console; may be "" */
-    const char *binary;        /* "qemu-system-x86_64"; qemu-img is looked for beside it */
-    const char *accel;         /* "auto", "kvm", "tcg" */
-    const char *user;          /* whom QEMU runs as; "": as we do */
-    const char *cgroup;        /* folder of a cgroup 2 file system under which each machine gets its own; "": none */
-    const char *bridge;        /* for machines whose network is "bridge"; "": they are refused */
+    const char *folder; /* images, disks, machines */
+    const char *node;   /* this node's name, for messages of the guest's console; may be "" */
+    const char *binary; /* "qemu-system-x86_64"; qemu-img is looked for beside it */
+    const char *accel;  /* "auto", "kvm", "tcg" */
+    const char *user;   /* whom QEMU runs as; "": as we do */
+    const char *cgroup; /* folder of a cgroup 2 file system under which each machine gets its own; "": none */
+    const char *bridge; /* for machines whose network is "bridge"; "": they are refused */
+    const char *nat; /* that bridge is made here, with this address ("10.88.0.1/24", nat.h); "": it is there already */
+    char *const *name_servers; /* of machines in that network; empty: as the node's resolv.conf says */
     const char *hugepages;     /* folder of a hugetlbfs; "": none */
     const char *shared_folder; /* of the node, shown to guests as /shared; "": none */
     const char *firmware;      /* folder with OVMF_CODE_4M.fd and OVMF_VARS_4M.fd; "": SeaBIOS */
@@ -45,17 +47,18 @@ struct qemu_config {
     void *devices_user;
 };
 
-/* Adopts what is there. NULL with KR_ERROR_IO or _STORAGE: the folder cannot be used. */
+/* Adopts what is there. NULL with KR_ERROR_IO or _STORAGE: the folder cannot be used; _USAGE: config->nat is wrong. */
 struct engine *engine_qemu_new(uv_loop_t *loop, const struct qemu_config *config, GError **error);
 
 /* What the engine's own users do not see of a machine. */
 struct qemu_view {
-    char *console_socket; /* path; owned */
-    char *address;        /* what the guest says is its address; owned, NULL: nothing yet */
-    int ssh_port;         /* on 127.0.0.1; 0: none */
-    bool is_ready;        /* the guest's agent has said so: its first start is over */
-    char *agent_json;     /* its last report; owned, NULL: none */
-    int64_t agent_ms;     /* when that came, wall clock */
+    char *console_socket;                /* path; owned */
+    char ssh_address[NAT_ADDRESS_BYTES]; /* where the node reaches its SSH server */
+    int ssh_port;                        /* 0: nowhere */
+    int64_t started_ms;                  /* wall clock */
+    bool was_ready;                      /* its guest has been, at one time */
+    const struct guest_state *guest;     /* its agent's last report, borrowed until the loop goes on; NULL: none */
+    int64_t guest_ms;                    /* when that came, monotonic */
 };
 void qemu_view_clear(struct qemu_view *view);
 /* false: there is no such machine. `engine` is one of engine_qemu_new. */

@@ -9,30 +9,7 @@
 
 enum { RETRY_MS = 1000, READ_BYTES = 4096, MAX_NUMBER = 1 << 30 };
 
-static const char *const driver_names[] = {"unset", "none", "installing", "ready", "failed"};
-
-const char *agent_driver_to_str(enum agent_driver driver) {
-    return (size_t)driver < G_N_ELEMENTS(driver_names) ? driver_names[driver] : driver_names[0];
-}
-
 /* ---- a report ---- */
-
-static json_t *number_or_null(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
-
-json_t *guest_state_to_json(const struct guest_state *state) {
-    json_t *gpus = json_array();
-
-    for (size_t i = 0; i < state->n_gpus; i++) {
-        const struct agent_gpu *gpu = &state->gpus[i];
-        json_array_append_new(gpus, json_pack("{s:s,s:o,s:o,s:o,s:o}", "name", gpu->name, "utilisation_percent",
-                                              number_or_null(gpu->utilisation_percent), "mem_used_mib",
-                                              number_or_null(gpu->mem_used_mib), "mem_total_mib",
-                                              number_or_null(gpu->mem_total_mib), "temperature_c",
-                                              number_or_null(gpu->temperature_c)));
-    }
-    return json_pack("{s:s,s:b,s:s,s:s,s:o}", "address", state->address, "ready", state->is_ready, "driver",
-                     agent_driver_to_str(state->driver), "driver_version", state->driver_version, "gpus", gpus);
-}
 
 /* Text of a guest's is shown to people: plain characters only. */
 static void take_text(char *to, size_t size, const char *text) {
@@ -44,15 +21,8 @@ static void take_text(char *to, size_t size, const char *text) {
     to[n] = '\0';
 }
 
-static enum agent_driver driver_from_str(const char *text) {
-    for (size_t i = 1; text && i < G_N_ELEMENTS(driver_names); i++)
-        if (strcmp(text, driver_names[i]) == 0)
-            return (enum agent_driver)i;
-    return AGENT_DRIVER_UNSET;
-}
-
 /* "NVIDIA H100, 12, 1024, 81559, 41": as nvidia-smi prints it; what it does not know is no number. */
-static void take_gpu(struct agent_gpu *gpu, const char *text) {
+static void take_gpu(struct guest_gpu *gpu, const char *text) {
     g_auto(GStrv) part = g_strsplit(text, ",", 5);
     int64_t number[4] = {-1, -1, -1, -1};
     guint n = g_strv_length(part);
@@ -61,10 +31,10 @@ static void take_gpu(struct agent_gpu *gpu, const char *text) {
         if (!g_ascii_string_to_signed(g_strstrip(part[i + 1]), 10, 0, MAX_NUMBER, &number[i], NULL))
             number[i] = -1;
     take_text(gpu->name, sizeof gpu->name, n ? part[0] : "");
-    gpu->utilisation_percent = (int)number[0];
-    gpu->mem_used_mib = number[1];
-    gpu->mem_total_mib = number[2];
-    gpu->temperature_c = (int)number[3];
+    gpu->utilization_percent = (int)number[0];
+    gpu->mem_used_bytes = number[1] < 0 ? -1 : number[1] << 20;
+    gpu->mem_total_bytes = number[2] < 0 ? -1 : number[2] << 20;
+    gpu->temperature_celsius = (int)number[3];
 }
 
 static bool has_secret(const char *given, const char *secret) {
@@ -76,16 +46,20 @@ static bool has_secret(const char *given, const char *secret) {
 static bool take_report(struct agent_pump *pump, const json_t *json, struct guest_state *state) {
     struct json_reader r = jr_init(json, "agent", NULL);
     const char *secret = jr_str(&r, "secret", 128), *address = jr_str_opt(&r, "address", 256, "");
-    const char *version = jr_str_opt(&r, "driver_version", 256, "");
+    const char *version = jr_str_opt(&r, "driver_version", 256, ""), *why = jr_str_opt(&r, "driver_text", 1024, "");
+    const char *key = jr_str_opt(&r, "host_key", 256, "");
     g_auto(GStrv) gpus = NULL;
 
     state->is_ready = jr_bool_opt(&r, "ready", false);
-    state->driver = driver_from_str(jr_str_opt(&r, "driver", 32, ""));
-    gpus = jr_strv_opt(&r, "gpus", AGENT_MAX_GPUS, 256);
+    state->driver = guest_driver_from_str(jr_str_opt(&r, "driver", 32, ""));
+    gpus = jr_strv_opt(&r, "gpus", GUEST_MAX_GPUS, 256);
     if (!jr_done(&r) || !has_secret(secret, pump->secret))
         return false;
     take_text(state->address, sizeof state->address, address);
     take_text(state->driver_version, sizeof state->driver_version, version);
+    take_text(state->driver_text, sizeof state->driver_text, why);
+    if (guest_host_key_is_valid(key))
+        g_strlcpy(state->host_key, key, sizeof state->host_key);
     for (char **gpu = gpus; gpu && *gpu; gpu++)
         take_gpu(&state->gpus[state->n_gpus++], *gpu);
     return true;
@@ -149,8 +123,10 @@ struct agent_link {
     int open_handles;
     char *path, *secret;
     struct agent_pump pump;
+    void (*on_told)(void *user, const struct guest_state *state);
+    void *user;
     struct guest_state state;
-    int64_t state_ms; /* wall clock, 0: none yet */
+    int64_t state_ms; /* monotonic, 0: none yet */
     char chunk[READ_BYTES];
 };
 
@@ -183,7 +159,8 @@ static void on_report(void *user, const struct guest_state *state) {
     struct agent_link *link = user;
 
     link->state = *state;
-    link->state_ms = clock_wall_ms();
+    link->state_ms = clock_mono_ms();
+    link->on_told(link->user, state);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
@@ -224,11 +201,14 @@ static void on_timer(uv_timer_t *timer) {
     uv_pipe_connect(&link->connecting, &link->pipe, link->path, on_connected);
 }
 
-struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *secret) {
+struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *secret,
+                                  void (*on_told)(void *user, const struct guest_state *state), void *user) {
     struct agent_link *link = g_new0(struct agent_link, 1);
 
     link->path = g_strdup_printf("/proc/self/fd/%d/agent.sock", folder_fd);
     link->secret = g_strdup(secret);
+    link->on_told = on_told;
+    link->user = user;
     agent_pump_init(&link->pump, link->secret, on_report, link);
     uv_timer_init(loop, &link->timer);
     link->timer.data = link;
@@ -237,10 +217,10 @@ struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *se
     return link;
 }
 
-const struct guest_state *agent_link_state(const struct agent_link *link, int64_t *ret_wall_ms) {
+const struct guest_state *agent_link_state(const struct agent_link *link, int64_t *ret_mono_ms) {
     if (link->state_ms == 0)
         return NULL;
-    *ret_wall_ms = link->state_ms;
+    *ret_mono_ms = link->state_ms;
     return &link->state;
 }
 
@@ -253,7 +233,7 @@ static const char script[] =
     "channel=/dev/virtio-ports/org.kohakuriver.agent.0\n"
     "state=/var/lib/kohakuriver\n"
     "secret='%s'\n"
-    "clean() { tr -cd 'A-Za-z0-9 .,:_()+/-'; }\n"
+    "clean() { tr -cd 'A-Za-z0-9 .,:_()+/=-'; }\n"
     "address() {\n"
     "    set -- $(hostname -I 2>/dev/null)\n"
     "    printf '%%s' \"${1:-}\" | clean\n"
@@ -270,14 +250,17 @@ static const char script[] =
     "    [ -r \"$state/driver\" ] && { head -n 1 \"$state/driver\" | clean; return; }\n"
     "    [ -r /proc/driver/nvidia/version ] && printf ready || printf none\n"
     "}\n"
+    "why() { sed -n 2p \"$state/driver\" 2>/dev/null | cut -c 1-200 | clean; }\n"
+    "host_key() { cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null | head -n 1 | clean; }\n"
     "version() { sed -n 's/^NVRM version:.* \\([0-9][0-9]*\\.[0-9.]*\\) .*/\\1/p' /proc/driver/nvidia/version "
     "2>/dev/null | clean; }\n"
     "while :; do\n"
     "    [ -e \"$state/ready\" ] && ready=true || ready=false\n"
-    "    printf "
-    "'{\"secret\":\"%%s\",\"address\":\"%%s\",\"ready\":%%s,\"driver\":\"%%s\",\"driver_version\":\"%%s\",\"gpus\":[%%"
-    "s]}\\n' \\\n"
-    "        \"$secret\" \"$(address)\" \"$ready\" \"$(driver)\" \"$(version)\" \"$(gpus)\" > \"$channel\"\n"
+    "    printf '{\"secret\":\"%%s\",\"address\":\"%%s\",\"ready\":%%s,\"driver\":\"%%s\",\"driver_version\":\"%%s\",' "
+    "\\\n"
+    "        \"$secret\" \"$(address)\" \"$ready\" \"$(driver)\" \"$(version)\" > \"$channel\"\n"
+    "    printf '\"driver_text\":\"%%s\",\"host_key\":\"%%s\",\"gpus\":[%%s]}\\n' \"$(why)\" \"$(host_key)\" "
+    "\"$(gpus)\" > \"$channel\"\n"
     "    [ \"$ready\" = true ] && sleep 10 || sleep 2\n"
     "done\n";
 

@@ -10,33 +10,9 @@
 #include <stdint.h>
 #include <uv.h>
 
-enum { AGENT_MAX_LINE_BYTES = 16 * 1024, AGENT_MAX_GPUS = 32, AGENT_TEXT_BYTES = 128 };
+#include "model/guest.h"
 
-enum agent_driver {
-    AGENT_DRIVER_UNSET = 0,
-    AGENT_DRIVER_NONE,
-    AGENT_DRIVER_INSTALLING,
-    AGENT_DRIVER_READY,
-    AGENT_DRIVER_FAILED
-};
-const char *agent_driver_to_str(enum agent_driver driver); /* static */
-
-struct agent_gpu {
-    char name[AGENT_TEXT_BYTES];
-    int utilisation_percent;             /* -1: not known */
-    int64_t mem_used_mib, mem_total_mib; /* -1: not known */
-    int temperature_c;                   /* -1: not known */
-};
-
-struct guest_state {
-    char address[64]; /* "": not known */
-    bool is_ready;
-    enum agent_driver driver;
-    char driver_version[AGENT_TEXT_BYTES];
-    size_t n_gpus;
-    struct agent_gpu gpus[AGENT_MAX_GPUS];
-};
-json_t *guest_state_to_json(const struct guest_state *state);
+enum { AGENT_MAX_LINE_BYTES = 16 * 1024 };
 
 /* The pump: bytes of the channel in, reports out. What is no report, or has another secret, is passed over and counted: a guest may
  * write what it likes. Memory is bounded. */
@@ -55,11 +31,12 @@ void agent_pump_feed(struct agent_pump *pump, const char *bytes, size_t len);
 
 /* One machine's channel: connects to its socket, again whenever it breaks, until it is freed. */
 struct agent_link;
-struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *secret);
+struct agent_link *agent_link_new(uv_loop_t *loop, int folder_fd, const char *secret,
+                                  void (*on_report)(void *user, const struct guest_state *state), void *user);
 /* NULL is fine. The loop must run once more. */
 void agent_link_free(struct agent_link *link);
-/* The newest report, borrowed; NULL: none yet. */
-const struct guest_state *agent_link_state(const struct agent_link *link, int64_t *ret_wall_ms);
+/* The newest report, borrowed; NULL: none yet, of this process at least. *ret_mono_ms: when it came. */
+const struct guest_state *agent_link_state(const struct agent_link *link, int64_t *ret_mono_ms);
 
 /* The script, with the secret in it. Caller frees. */
 char *guest_agent_script(const char *secret);

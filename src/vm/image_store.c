@@ -7,13 +7,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "model/vm.h"
 
 enum { MAX_FILE_BYTES = 64 * 1024, TREE_FDS = 16, MAX_APPEND_BYTES = 2048, MAX_SOURCE_BYTES = 4096 };
+enum { STALE_AFTER_S = 24 * 3600 };
 #define IMAGE_FILE "image.json"
+#define NEW_PREFIX ".new-"
 
 struct image_store {
     char *images, *disks;
@@ -35,6 +38,8 @@ void vm_disk_free(struct vm_disk *disk) {
     g_free(disk->image);
     g_free(disk->image_sha256);
     g_free(disk->mac);
+    g_free(disk->secret);
+    g_free(disk->address);
     g_free(disk->uuid);
     g_free(disk);
 }
@@ -85,11 +90,11 @@ static json_t *read_json(const char *path, GError **error) {
     return fs_read_file(path, MAX_FILE_BYTES, &text, &len, error) ? jsonx_parse(text, len, error) : NULL;
 }
 
-static bool write_json(const char *path, json_t *json, GError **error) {
+static bool write_json(const char *path, mode_t mode, json_t *json, GError **error) {
     g_autofree char *text = jsonx_to_str(json);
 
     json_decref(json);
-    return fs_write_durable(path, 0644, text, strlen(text), error);
+    return fs_write_durable(path, mode, text, strlen(text), error);
 }
 
 /* ---- images ---- */
@@ -153,9 +158,23 @@ GPtrArray *image_store_list(const struct image_store *store) {
     return list;
 }
 
-char *image_store_begin(const struct image_store *store, GError **error) {
-    char *path = g_build_filename(store->images, ".new-XXXXXX", NULL);
+/* What an import left that was killed. One that is under way is younger. */
+static void sweep(const struct image_store *store) {
+    g_auto(GStrv) names = fs_list(store->images, NULL);
 
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *path = g_build_filename(store->images, *name, NULL);
+        struct stat st;
+        if (g_str_has_prefix(*name, NEW_PREFIX) && stat(path, &st) == 0 &&
+            st.st_mtime < clock_wall_ms() / 1000 - STALE_AFTER_S)
+            fs_remove_tree(path, NULL);
+    }
+}
+
+char *image_store_begin(const struct image_store *store, GError **error) {
+    char *path = g_build_filename(store->images, NEW_PREFIX "XXXXXX", NULL);
+
+    sweep(store);
     if (g_mkdtemp_full(path, 0755) && chmod(path, 0755) == 0)
         return path;
     fs_fail_errno(error, errno, "make", path);
@@ -180,7 +199,7 @@ static bool fill_and_move(const struct image_store *store, const char *begun, co
                              (json_int_t)image->created_ms, "has_kernel", image->has_kernel, "has_initrd",
                              image->has_initrd);
 
-    if (!write_json(record, json, error) || !protect(begun, "disk.qcow2", true, error) ||
+    if (!write_json(record, 0644, json, error) || !protect(begun, "disk.qcow2", true, error) ||
         !protect(begun, "kernel", image->has_kernel, error) || !protect(begun, "initrd", image->has_initrd, error))
         return false;
     sync(); /* large files, written by other programs */
@@ -235,6 +254,8 @@ static struct vm_disk *disk_from_json(const json_t *json, uint32_t vps_id, GErro
     disk->image_sha256 = g_strdup(jr_str(&r, "image_sha256", 64));
     disk->mac = g_strdup(jr_str(&r, "mac", 17));
     disk->uuid = g_strdup(jr_str(&r, "uuid", 36));
+    disk->secret = g_strdup(jr_str(&r, "secret", 128));
+    disk->address = g_strdup(jr_str_opt(&r, "address", 15, ""));
     disk->bytes = jr_int(&r, "bytes", 0, VM_MAX_DISK_BYTES);
     disk->created_ms = jr_int(&r, "created_ms", 0, G_MAXINT64);
     if (jr_done(&r))
@@ -281,10 +302,11 @@ GPtrArray *disk_store_list(const struct image_store *store) {
 bool disk_store_save(const struct image_store *store, const struct vm_disk *disk, GError **error) {
     g_autofree char *path = disk_store_path(store, disk->vps_id, "json");
 
-    return write_json(path,
-                      json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "image", disk->image, "image_sha256", disk->image_sha256,
-                                "mac", disk->mac, "uuid", disk->uuid, "bytes", (json_int_t)disk->bytes, "created_ms",
-                                (json_int_t)disk->created_ms),
+    return write_json(path, 0600,
+                      json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I}", "image", disk->image, "image_sha256",
+                                disk->image_sha256, "mac", disk->mac, "uuid", disk->uuid, "secret", disk->secret,
+                                "address", disk->address ? disk->address : "", "bytes", (json_int_t)disk->bytes,
+                                "created_ms", (json_int_t)disk->created_ms),
                       error);
 }
 

@@ -24,6 +24,8 @@ struct vm_disk {
     char *image; /* owned, as all below: it stands on */
     char *image_sha256;
     char *mac, *uuid; /* the machine's, for life */
+    char *secret;     /* of its guest agent */
+    char *address;    /* in the machines' own network, "": none yet */
     int64_t bytes, created_ms;
 };
 void vm_disk_free(struct vm_disk *disk);
@@ -38,7 +40,7 @@ struct vm_image *image_store_find(const struct image_store *store, const char *n
 GPtrArray *image_store_list(const struct image_store *store); /* struct vm_image, by name */
 /* Path of one of its files ("disk.qcow2", "kernel", "initrd"). Caller frees. */
 char *image_store_path(const struct image_store *store, const char *name, const char *file);
-/* Makes a folder to be filled, next to the images. Caller frees. image_store_take turns it into the image: read-only,
+/* Makes a folder to be filled, next to the images; those of a day ago go, whoever made them is dead. Caller frees. image_store_take turns it into the image: read-only,
  * durable, all or nothing. KR_ERROR_REFUSED: that name is taken. On failure the folder is removed. */
 char *image_store_begin(const struct image_store *store, GError **error);
 bool image_store_take(const struct image_store *store, const char *begun, const struct vm_image *image, GError **error);

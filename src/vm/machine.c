@@ -21,8 +21,10 @@ enum {
     JUDGE_GRACE_MS = 5000, /* for the supervisor to write down how QEMU ended */
     ANSWER_MS = 10000,
     START_DEADLINE_MS = 300000,
+    MAX_PORTS_LOST = 5,
 };
 
+static void launch(struct machine *m);
 static void start_failed(struct machine *m, const GError *error);
 static void go_on_removing(struct machine *m);
 static void on_tick(uv_timer_t *timer);
@@ -90,6 +92,7 @@ void machine_free(struct machine *m) {
     m->is_freed = true;
     if (m->devices)
         m->context->config->devices->cancel(g_steal_pointer(&m->devices));
+    nat_bridge_cancel(g_steal_pointer(&m->network));
     stop_watching(m);
     stop_listening(m);
     uv_close((uv_handle_t *)&m->tick, on_handle_closed);
@@ -146,6 +149,11 @@ static void conclude(struct machine *m) {
         ended(m);
     } else if (m->is_starting) {
         words = machine_last_words(m);
+        if (strstr(words, "host forwarding") && !m->is_removing && ++m->n_ports_lost < MAX_PORTS_LOST) {
+            log_info("machine %s: somebody else took its port, another is tried", m->record->name);
+            launch(m);
+            return;
+        }
         kr_fail(&error, REFUSED, "%s", words[0] ? words : "QEMU ended without a word");
         start_failed(m, error);
     } else if (m->is_removing) {
@@ -230,30 +238,20 @@ static void let_go(struct machine *m) {
     qmp_client_ask(m->qmp, "cont", NULL, ANSWER_MS, on_continued, m);
 }
 
-/* Is there a device of that name in the answer to query-pci? Bridges hold theirs inside. */
-static bool has_device(const json_t *devices, const char *id) {
+/* Is the device among QEMU's own? query-pci does not tell: before the firmware has numbered the buses it does not look behind
+ * root ports. */
+static bool has_device(const json_t *peripherals, const char *id) {
+    const json_t *item;
     size_t i;
-    json_t *device;
 
-    json_array_foreach (devices, i, device) {
-        const json_t *inside = json_object_get(json_object_get(device, "pci_bridge"), "devices");
-        if (g_strcmp0(json_string_value(json_object_get(device, "qdev_id")), id) == 0 || has_device(inside, id))
-            return true;
-    }
-    return false;
-}
-
-static bool has_on_a_bus(const json_t *buses, const char *id) {
-    size_t i;
-    json_t *bus;
-
-    json_array_foreach (buses, i, bus)
-        if (has_device(json_object_get(bus, "devices"), id))
+    json_array_foreach (peripherals, i, item)
+        if (g_strcmp0(json_string_value(json_object_get(item, "name")), id) == 0 &&
+            g_strcmp0(json_string_value(json_object_get(item, "type")), "child<vfio-pci>") == 0)
             return true;
     return false;
 }
 
-static void on_pci(void *user, const json_t *value, const GError *failure) {
+static void on_devices(void *user, const json_t *value, const GError *failure) {
     struct machine *m = user;
     const struct qemu_function *functions = (const struct qemu_function *)(void *)m->record->functions->data;
     g_autoptr(GError) error = failure ? g_error_copy(failure) : NULL;
@@ -261,7 +259,7 @@ static void on_pci(void *user, const json_t *value, const GError *failure) {
 
     for (guint i = 0; i < m->record->functions->len && !error; i++) {
         qemu_function_id(functions, i, id, sizeof id);
-        if (!has_on_a_bus(value, id))
+        if (!has_device(value, id))
             kr_fail(&error, REFUSED, "%s is not in the machine that QEMU has made", functions[i].address);
     }
     if (error)
@@ -280,17 +278,37 @@ static void on_status(void *user, const json_t *value, const GError *error) {
     changed(m);
 }
 
+/* Once: whoever asks whether it ever became ready may be the next runner. */
+static void on_guest(void *user, const struct guest_state *state) {
+    struct machine *m = user;
+
+    if (!state->is_ready || m->record->was_ready)
+        return;
+    m->record->was_ready = true;
+    log_info("machine %s: its guest is ready", m->record->name);
+    save_or_log(m);
+    changed(m);
+}
+
+static void listen_to_guest(struct machine *m) {
+    struct vm_disk *disk = disk_store_find(m->context->store, m->record->vm->vps_id, NULL);
+
+    if (disk)
+        m->agent = agent_link_new(m->context->loop, m->run_fd, disk->secret, on_guest, m);
+    vm_disk_free(disk);
+}
+
 static void on_qmp_ready(void *user) {
     struct machine *m = user;
 
     if (machine_is_running(m))
         qmp_client_ask(m->qmp, "query-status", NULL, ANSWER_MS, on_status, m);
     else if (m->record->functions->len > 0)
-        qmp_client_ask(m->qmp, "query-pci", NULL, ANSWER_MS, on_pci, m);
+        qmp_client_ask(m->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), ANSWER_MS, on_devices, m);
     else
         let_go(m);
     if (!m->agent)
-        m->agent = agent_link_new(m->context->loop, m->run_fd, m->record->secret);
+        listen_to_guest(m);
 }
 
 static void connect_monitor(struct machine *m) {
@@ -421,7 +439,7 @@ static int spawn(struct machine *m, char **argv, int stderr_fd) {
     return rc;
 }
 
-static void launch(struct machine *m) {
+static void spawn_supervisor(struct machine *m) {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) argv = NULL;
     g_autofree char *path = g_build_filename(m->folder, SHIM_STDERR_FILE, NULL);
@@ -450,6 +468,23 @@ static void launch(struct machine *m) {
     uv_read_start((uv_stream_t *)&m->words, on_alloc, on_words);
 }
 
+static void on_network(void *user, const GError *error) {
+    struct machine *m = user;
+
+    m->network = NULL;
+    if (error)
+        start_failed(m, error);
+    else
+        spawn_supervisor(m);
+}
+
+static void launch(struct machine *m) {
+    if (machine_needs_nat(m))
+        m->network = nat_bridge_ensure(m->context->loop, m->context->nat, on_network, m);
+    else
+        spawn_supervisor(m);
+}
+
 static void on_bound(void *arg, const struct qemu_function *functions, size_t n, const GError *error) {
     struct machine *m = arg;
 
@@ -473,7 +508,9 @@ void machine_start(struct machine *m) {
     g_clear_error(&m->start_error);
     g_clear_pointer(&m->record->error, g_free);
     m->is_starting = true;
+    m->n_ports_lost = 0;
     m->record->state = MACHINE_STARTING;
+    m->record->was_ready = false;
     if (!save(m, &error))
         start_failed(m, error);
     else if (n_cards(m) == 0)
@@ -589,6 +626,10 @@ void machine_remove(struct machine *m) {
     m->is_removing = true;
     if (m->devices) {
         m->context->config->devices->cancel(g_steal_pointer(&m->devices));
+        m->is_starting = false;
+    }
+    if (m->network) {
+        nat_bridge_cancel(g_steal_pointer(&m->network));
         m->is_starting = false;
     }
     if (m->is_polling)

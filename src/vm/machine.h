@@ -17,6 +17,7 @@
 #include "vm/guest_agent.h"
 #include "vm/image_store.h"
 #include "vm/machine_record.h"
+#include "vm/nat_bridge.h"
 #include "vm/process_tag.h"
 #include "vm/qmp_client.h"
 
@@ -25,6 +26,7 @@ struct machine_context {
     uv_loop_t *loop;
     const struct qemu_config *config;
     const struct image_store *store;
+    const struct nat_net *nat;        /* NULL: machines' bridge, where there is one, is not ours */
     const char *machine_type, *accel; /* known once the engine has looked at QEMU */
     void (*on_change)(void *user);    /* look again; soon, not now */
     void *user;
@@ -38,6 +40,7 @@ struct machine {
     struct process_tag qemu;
     struct qmp_client *qmp;
     struct vm_devices_call *devices;
+    struct nat_bridge_call *network;
     struct agent_link *agent;
     uv_timer_t tick;
     uv_poll_t poll;
@@ -49,6 +52,7 @@ struct machine {
     size_t words_len;
     char *shutdown_reason;            /* of the monitor's last SHUTDOWN event */
     int64_t kill_at_ms, settle_by_ms; /* monotonic; 0: not set */
+    int n_ports_lost;                 /* in this start: chosen by us, taken by somebody else before QEMU came */
     bool is_starting, is_settling, is_removing, is_gone, is_freed;
     bool is_qemu_gone; /* its end is to be established */
     bool is_paused;

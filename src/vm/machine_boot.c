@@ -17,7 +17,13 @@
 #include "vm/machine_seed.h"
 #include "vm/shim.h"
 
-enum { MAX_WORDS_BYTES = 128 * 1024, LAST_LINES = 5, MAX_VARS_BYTES = 16 * 1024 * 1024, MAX_RESOURCE_BYTES = 4096 };
+enum {
+    MAX_WORDS_BYTES = 128 * 1024,
+    LAST_LINES = 5,
+    MAX_VARS_BYTES = 16 * 1024 * 1024,
+    MAX_RESOURCE_BYTES = 4096,
+    SSH_PORT = 22
+};
 #define GIB ((int64_t)1 << 30)
 #define MIB ((int64_t)1 << 20)
 #define OVMF_CODE "OVMF_CODE_4M.fd"
@@ -89,7 +95,7 @@ void machine_judge(struct machine *m) {
 
 /* ---- before a start ---- */
 
-/* Of the kernel's choice. Somebody else may take it before QEMU does: then the start fails and says so. */
+/* Of the kernel's choice. Somebody else may take it before QEMU does: then another is tried (machine.c). */
 static bool choose_port(int *ret_port, GError **error) {
     _cleanup_fd_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -165,18 +171,62 @@ static bool hand_over_groups(struct machine *m, const struct passwd *user, GErro
     return true;
 }
 
+/* ---- its place in the machines' own network ---- */
+
+static bool is_bridged(const struct machine *m) { return strcmp(m->record->vm->network, "bridge") == 0; }
+
+bool machine_needs_nat(const struct machine *m) { return m->context->nat && is_bridged(m); }
+
+/* For life, as its MAC address is; another only when the network is another. */
+static bool give_address(const struct machine *m, GError **error) {
+    const struct image_store *store = m->context->store;
+    g_autoptr(GPtrArray) disks = disk_store_list(store), taken = g_ptr_array_new();
+    struct vm_disk *own_disk = NULL;
+
+    for (guint i = 0; i < disks->len; i++) {
+        struct vm_disk *disk = disks->pdata[i];
+        if (disk->vps_id == m->record->vm->vps_id)
+            own_disk = disk;
+        g_ptr_array_add(taken, disk->address);
+    }
+    g_ptr_array_add(taken, NULL);
+    if (!own_disk)
+        return kr_fail(error, NOT_FOUND, "the disk of VPS %u is not there", m->record->vm->vps_id);
+    if (nat_is_guest_address(m->context->nat, own_disk->address))
+        return true;
+    g_free(own_disk->address);
+    own_disk->address = nat_choose_address(m->context->nat, (const char *const *)taken->pdata, error);
+    if (own_disk->address)
+        return disk_store_save(store, own_disk, error);
+    own_disk->address = g_strdup("");
+    return false;
+}
+
+void machine_ssh_address(const struct machine *m, char ret_address[static NAT_ADDRESS_BYTES], int *ret_port) {
+    struct vm_disk *disk;
+
+    g_strlcpy(ret_address, "127.0.0.1", NAT_ADDRESS_BYTES);
+    *ret_port = m->record->ssh_port;
+    if (!machine_needs_nat(m) || !(disk = disk_store_find(m->context->store, m->record->vm->vps_id, NULL)))
+        return;
+    g_strlcpy(ret_address, disk->address, NAT_ADDRESS_BYTES);
+    *ret_port = disk->address[0] ? SSH_PORT : 0;
+    vm_disk_free(disk);
+}
+
 bool machine_prepare(struct machine *m, GError **error) {
     struct machine_record *r = m->record;
     const struct passwd *user;
     g_autofree char *disk = disk_store_path(m->context->store, r->vm->vps_id, "qcow2");
     g_autofree char *seed = g_build_filename(m->folder, MACHINE_SEED_FILE, NULL);
 
-    if (!find_user(m, &user, error) || !clear_traces(m, user, error) || !machine_write_seed(m, error) ||
+    if (!find_user(m, &user, error) || !clear_traces(m, user, error) ||
+        (machine_needs_nat(m) && !give_address(m, error)) || !machine_write_seed(m, error) ||
         !copy_vars(m, user, error) || !own(disk, user, error) || !own(seed, user, error) ||
         !hand_over_groups(m, user, error))
         return false;
     r->ssh_port = 0;
-    return strcmp(r->vm->network, "user") != 0 || choose_port(&r->ssh_port, error);
+    return is_bridged(m) || choose_port(&r->ssh_port, error);
 }
 
 /* ---- the command ---- */
@@ -216,14 +266,13 @@ static int64_t mmio_window(const struct machine *m) {
 static struct shim_plan make_plan(const struct machine *m) {
     const struct qemu_config *config = m->context->config;
     const struct machine_record *r = m->record;
-    bool is_bridged = strcmp(r->vm->network, "bridge") == 0;
 
     return (struct shim_plan){.folder = g_strdup(m->folder),
                               .user = g_strdup(config->user),
                               .cpus = g_strdup(r->cpus),
                               .cgroup = config->cgroup[0] ? g_build_filename(config->cgroup, r->name, NULL)
                                                           : g_strdup(""),
-                              .bridge = g_strdup(is_bridged ? config->bridge : ""),
+                              .bridge = g_strdup(is_bridged(m) ? config->bridge : ""),
                               .memlock = r->functions->len ? r->mem_bytes + GIB : 0,
                               .console_max_bytes = r->log_max_bytes ? r->log_max_bytes : 8 * MIB};
 }
@@ -260,7 +309,7 @@ static char **build_argv(const struct machine *m, const struct vm_image *image, 
         .ovmf_code = has_firmware ? p->code : NULL,
         .ovmf_vars = has_firmware ? p->vars : NULL,
         .mac = disk->mac,
-        .is_bridged = strcmp(r->vm->network, "bridge") == 0,
+        .is_bridged = is_bridged(m),
         .is_restricted = config->is_restricted,
         .ssh_port = r->ssh_port,
         .functions = (const struct qemu_function *)(void *)r->functions->data,

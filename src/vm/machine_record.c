@@ -21,7 +21,6 @@ void machine_record_free(struct machine_record *record) {
     g_free(record->numa_nodes);
     g_strfreev(record->gpu_pci);
     g_clear_pointer(&record->functions, g_array_unref);
-    g_free(record->secret);
     g_free(record->error);
     g_free(record);
 }
@@ -59,13 +58,13 @@ static json_t *strv_to_json(char *const *strv) {
 
 json_t *machine_record_to_json(const struct machine_record *r) {
     json_t *json = json_pack(
-        "{s:s,s:o,s:o,s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:o,s:s,s:i,s:I,s:I,s:I,s:b,s:i}", "name", r->name, "labels",
+        "{s:s,s:o,s:o,s:i,s:I,s:I,s:s,s:s,s:o,s:s,s:o,s:i,s:I,s:I,s:I,s:b,s:b,s:i}", "name", r->name, "labels",
         labels_to_json(r->labels), "vm", vm_spec_to_json(r->vm), "cores", r->cores, "mem_bytes",
         (json_int_t)r->mem_bytes, "log_max_bytes", (json_int_t)r->log_max_bytes, "cpus", r->cpus, "numa_nodes",
         r->numa_nodes, "gpu_pci", strv_to_json(r->gpu_pci), "state", state_names[r->state], "functions",
-        functions_to_json(r->functions), "secret", r->secret, "ssh_port", r->ssh_port, "created_ms",
-        (json_int_t)r->created_ms, "started_ms", (json_int_t)r->started_ms, "finished_ms", (json_int_t)r->finished_ms,
-        "was_killed", r->was_killed, "exit_code", r->exit_code);
+        functions_to_json(r->functions), "ssh_port", r->ssh_port, "created_ms", (json_int_t)r->created_ms, "started_ms",
+        (json_int_t)r->started_ms, "finished_ms", (json_int_t)r->finished_ms, "was_ready", r->was_ready, "was_killed",
+        r->was_killed, "exit_code", r->exit_code);
 
     if (r->error)
         json_object_set_new(json, "error", json_string(r->error));
@@ -112,11 +111,11 @@ static enum machine_state state_from_str(struct json_reader *r, const char *text
 static void read_progress(struct json_reader *r, struct machine_record *record) {
     record->state = state_from_str(r, jr_str(r, "state", 16));
     record->functions = functions_from_json(r);
-    record->secret = g_strdup(jr_str(r, "secret", 128));
     record->ssh_port = (int)jr_int(r, "ssh_port", 0, 65535);
     record->created_ms = jr_int(r, "created_ms", 0, G_MAXINT64);
     record->started_ms = jr_int(r, "started_ms", 0, G_MAXINT64);
     record->finished_ms = jr_int(r, "finished_ms", 0, G_MAXINT64);
+    record->was_ready = jr_bool_opt(r, "was_ready", false);
     record->was_killed = jr_bool_opt(r, "was_killed", false);
     record->exit_code = (int)jr_int(r, "exit_code", 0, 255);
     record->error = g_strdup(jr_str_opt(r, "error", MAX_TEXT_BYTES, NULL));

@@ -29,9 +29,9 @@ struct machine_record {
     char **gpu_pci;          /* addresses as they were asked for */
     enum machine_state state;
     GArray *functions; /* struct qemu_function: what was bound for it */
-    char *secret;      /* of its guest agent */
     int ssh_port;      /* 0: none */
     int64_t created_ms, started_ms, finished_ms;
+    bool was_ready;  /* its guest's first start was over once */
     bool was_killed; /* QEMU was ended by us */
     int exit_code;
     char *error; /* NULL: none */

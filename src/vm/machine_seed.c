@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "vm/cloud_init.h"
 #include "vm/fat_seed.h"
+#include "vm/machine_boot.h"
 
 enum { MAX_SMALL_FILE_BYTES = 4096 };
 
@@ -31,6 +32,16 @@ static bool takes_open(const struct machine *m) {
     return ok;
 }
 
+/* 3D controllers are data-centre cards, those with a display are not. */
+static bool is_data_centre(const struct machine *m) {
+    for (guint i = 0; i < m->record->functions->len; i++) {
+        unsigned pci_class = g_array_index(m->record->functions, struct qemu_function, i).pci_class;
+        if (pci_class >> 8 == 0x03)
+            return pci_class == 0x0302;
+    }
+    return false;
+}
+
 static enum cloud_driver driver_of(const struct machine *m) {
     const char *set = m->context->config->driver;
 
@@ -51,13 +62,46 @@ static bool write_files(const struct machine *m, const struct cloud_init *c, GEr
     return bytes && fs_write_durable(path, 0600, (const char *)bytes->data, bytes->len, error);
 }
 
+/* The node's own name server on 127.0.0.53 is nobody else's; systemd-resolved keeps those that it asks in a second file. */
+static char **name_servers(const struct machine *m) {
+    static const char *const files[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"};
+    char **servers = g_strdupv((char **)m->context->config->name_servers);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files) && !(servers && servers[0]); i++) {
+        g_autofree char *text = NULL;
+        g_strfreev(servers);
+        servers = fs_read_file(files[i], MAX_SMALL_FILE_BYTES, &text, NULL, NULL) ? nat_name_servers(text) : NULL;
+    }
+    return servers;
+}
+
+/* With its address, where that is given by the node. */
+static bool write_placed(const struct machine *m, const struct vm_disk *disk, const struct cloud_init *unplaced,
+                         GError **error) {
+    g_autofree char *address = g_strdup_printf("%s/%d", disk->address,
+                                               machine_needs_nat(m) ? m->context->nat->prefix : 0);
+    g_auto(GStrv) servers = name_servers(m);
+    char gateway[NAT_ADDRESS_BYTES];
+    struct cloud_init c = *unplaced;
+
+    if (!machine_needs_nat(m))
+        return write_files(m, unplaced, error);
+    nat_address_to_str(m->context->nat->address, gateway);
+    c.address = address;
+    c.gateway = gateway;
+    c.name_servers = servers;
+    return write_files(m, &c, error);
+}
+
 bool machine_write_seed(const struct machine *m, GError **error) {
     const struct vm_spec *vm = m->record->vm;
     const struct qemu_config *config = m->context->config;
     struct vm_disk *disk = disk_store_find(m->context->store, vm->vps_id, error);
-    g_autofree char *agent = guest_agent_script(m->record->secret);
+    g_autofree char *agent = disk ? guest_agent_script(disk->secret) : NULL;
     g_autofree char *text = read_below_root(m, "proc/driver/nvidia/version");
     g_autofree char *version = text ? cloud_driver_version(text) : NULL;
+    g_autofree char *source = cloud_driver_source(config->driver, version ? version : "", is_data_centre(m));
+    g_autofree char *sum = cloud_driver_sum(config->driver_sha256, version ? version : "");
     struct cloud_init c = {.hostname = vm->hostname,
                            .user = vm->user,
                            .ssh_keys = vm->ssh_keys,
@@ -67,14 +111,14 @@ bool machine_write_seed(const struct machine *m, GError **error) {
                            .driver = driver_of(m),
                            .driver_version = version ? version : "",
                            .is_open = takes_open(m),
-                           .driver_source = config->driver,
-                           .driver_sha256 = config->driver_sha256};
+                           .driver_source = source ? source : "",
+                           .driver_sha256 = sum};
     bool ok = false;
 
     if (disk) {
         c.instance_id = disk->uuid;
         c.mac = disk->mac;
-        ok = write_files(m, &c, error);
+        ok = write_placed(m, disk, &c, error);
     }
     vm_disk_free(disk);
     return ok;

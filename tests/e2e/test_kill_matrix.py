@@ -3,15 +3,15 @@
 died, the task ran once at most and its end is the true one; its GPU is free, with the node's proof; nothing is left at the
 engine and on the node's disk.
 
-The table goes to the notes and to var/kill-matrix.md; docs/kill-matrix.md must name the same rows and outcomes
-(UPDATE_DOCS=1 writes it)."""
+docs/kill-matrix.md must name the same rows and outcomes (kill_table.py)."""
 import concurrent.futures
 import http.client
 import os
 import re
 from pathlib import Path
 
-from cluster import EXE, ROOT, Cluster, main, note, skip, wait_until
+from cluster import EXE, ROOT, Cluster, main, skip, wait_until
+from kill_table import check_table, points_of
 
 STARTING = ("runner-lease-written", "runner-container-created", "runner-container-started")
 ENDING = ("runner-exit-seen", "runner-result-written", "runner-container-removed", "runner-release-noted", "runner-ack-received")
@@ -19,7 +19,6 @@ RUNNER_POINTS = STARTING + ("runner-report-sent",) + ENDING
 HOST_POINTS = ("host-before-commit", "host-after-commit", "host-report-received")
 RUNS_ONCE = "echo run >> /data/%s; echo begin; %s; echo end; exit 7"
 
-DOC = ROOT / "docs" / "kill-matrix.md"
 HEAD = """# What dies where, and what comes of it
 
 `tests/e2e/test_kill_matrix.py` kills the processes named, `-9`, at the crash point named, with a real Docker Engine, and starts
@@ -249,13 +248,8 @@ def test_the_host_and_the_runner_die_while_a_task_ends():
 
 # ---- the table ----
 
-def points_of(*rooms):
-    return {point for room in rooms for path in Path(ROOT / "src" / room).rglob("*.c")
-            for point in re.findall(r'fault_point\("([^"]+)"\)', path.read_text())}
-
-
 def test_every_crash_point_of_a_containers_task_was_driven():
-    """Those of switching cards are driven by tests/unit/test_vfio_crash.c; those of machines (`vm-…`) are not of this matrix."""
+    """Those of switching cards are driven by tests/unit/test_vfio_crash.c; those of machines by test_vps_kill_matrix.py."""
     points = points_of(*(room.name for room in (ROOT / "src").iterdir() if room.is_dir() and room.name not in ("vfio", "vm")))
     switching = (ROOT / "tests/unit/test_vfio_crash.c").read_text()
     assert all('"%s"' % point in switching for point in points_of("vfio")), points_of("vfio")
@@ -266,19 +260,7 @@ def test_every_crash_point_of_a_containers_task_was_driven():
 
 
 def test_the_table_is_the_one_in_the_documentation():
-    order = RUNNER_POINTS + HOST_POINTS
-    table = HEAD + "".join("| `%s` | %s | %s | %s | %s |\n" % row
-                           for row in sorted(rows, key=lambda row: (order.index(row[0]),) + row[1:]))
-    for line in table.splitlines():
-        if line.startswith("|"):
-            note(line)
-    if os.environ.get("TEST_NAMES"):
-        skip("only some rows were driven")
-    (ROOT / "var").mkdir(exist_ok=True)
-    (ROOT / "var" / "kill-matrix.md").write_text(table)
-    if os.environ.get("UPDATE_DOCS"):
-        DOC.write_text(table)
-    assert table == DOC.read_text(), "docs/kill-matrix.md differs from var/kill-matrix.md (UPDATE_DOCS=1 writes it)"
+    check_table("kill-matrix", HEAD, RUNNER_POINTS + HOST_POINTS, rows)
 
 
 if __name__ == "__main__":

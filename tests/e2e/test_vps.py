@@ -2,10 +2,13 @@
 card: this machine's kernel has no vfio)."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
+import machines
 from cluster import BUILD, Cluster, main, skip, wait_until
 
 c = None
@@ -17,13 +20,9 @@ def setup_module():
     if not shutil.which("qemu-system-x86_64"):
         skip("qemu-system-x86_64 is not installed")
     c = Cluster(nodes=("mynode",), engine=False)
-    c["mynode"].daemon.stop()
-    c["mynode"].options["vm-accel"] = "tcg"
-    c["mynode"].options["vm-stop-grace-ms"] = 3000
-    make_image("tiny", "")
-    make_image("off", " off")
-    c["mynode"].start()
-    wait_until(lambda: "machines can be run: %r" % c["mynode"].status(), lambda: c["mynode"].status()["vm_ok"], 30)
+    machines.make_image(c["mynode"], "tiny", "")
+    machines.make_image(c["mynode"], "off", " off")
+    restart_with(vm_accel="tcg", vm_stop_grace_ms=3000)
 
 
 def teardown_module():
@@ -32,16 +31,6 @@ def teardown_module():
             c.cli("vps", "stop", str(vps["id"]))
         wait_until("all are off", lambda: all(v["state"] in ("stopped", "failed") for v in c.api("GET", "/vps")[1]["vps"]), 60)
         c.destroy()
-
-
-def make_image(name, words):
-    folder = c["mynode"].state_dir / "vms" / "images" / name
-    folder.mkdir(parents=True)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "disk.qcow2", "64M"], check=True)
-    shutil.copy(BUILD / "tests/fakes/guest/tiny.elf", folder / "kernel")
-    (folder / "image.json").write_text(json.dumps({
-        "version": 1, "name": name, "sha256": "0", "source": "test", "append": words, "virtual_bytes": 64 << 20, "created_ms": 1,
-        "has_kernel": True, "has_initrd": False}))
 
 
 def vps(vps_id):
@@ -64,16 +53,7 @@ def console_of(vps_id):
 
 
 def qemus():
-    """Our machines' QEMU processes, by name."""
-    found = {}
-    for pid in os.listdir("/proc"):
-        try:
-            words = open("/proc/%s/cmdline" % pid, "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"qemu-system-x86_64") and str(c.dir).encode() in os.readlink("/proc/%s/cwd" % pid).encode():
-            found[int(pid)] = words
-    return found
+    return machines.qemus(c.dir)
 
 
 def test_a_machine_is_made_runs_and_powers_off_on_request():
@@ -159,6 +139,87 @@ def test_the_console_can_be_reached_through_the_host():
     c.cli("vps", "stop", "vm1", code=0)
     wait_state(1, "stopped")
     assert "is off" in c.cli("ssh", "--stdio", "vm1", code=1).err
+
+
+def restart_with(**options):
+    node = c["mynode"]
+    node.daemon.stop()
+    node.options.update({key.replace("_", "-"): value for key, value in options.items()})
+    node.start()
+    wait_until(lambda: "machines can be run: %r" % node.status(), lambda: node.status()["vm_ok"], 30)
+
+
+def test_a_guest_that_never_gets_ready_is_shown_as_late_or_its_machine_ended():
+    restart_with(vm_ready_timeout_ms=1500)
+    vps_id = create("late")
+    wait_until(lambda: "it is late: %r" % vps(vps_id), lambda: vps(vps_id).get("guest", {}).get("late"), 30)
+    assert vps(vps_id)["state"] == "running" and not vps(vps_id)["guest"]["heard"]
+    assert "late" in c.cli("vps", "status", "late", code=0).out
+    restart_with(vm_ready_policy="stop")  # it is a setting of the node, so also for what runs already
+    ended = wait_state(vps_id, "failed")
+    assert "vm_ready_timeout_ms" in ended["reason"] and not ended["holds_lease"], ended
+    assert not qemus()
+    restart_with(vm_ready_timeout_ms=0)
+
+
+FUSSY = """#!/bin/sh
+# QEMU, but the first machine finds its port taken: the same words and end as QEMU's own.
+case "$*" in *hostfwd=*)
+    mkdir "%(dir)s/lost" 2>/dev/null && {
+        port=$(echo "$*" | sed 's/.*hostfwd=\([^ ,]*\).*/\1/')
+        echo "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule '$port'" >&2; exit 1; } ;;
+esac
+exec qemu-system-x86_64 "$@"
+"""
+
+
+def test_a_port_that_somebody_took_is_no_end_of_a_start():
+    folder = c.dir / "fussy"
+    folder.mkdir()
+    (folder / "qemu").write_text(FUSSY % {"dir": c.dir})
+    (folder / "qemu").chmod(0o755)
+    (folder / "qemu-img").symlink_to(shutil.which("qemu-img"))
+    restart_with(qemu_binary=folder / "qemu")
+    vps_id = create("fussy")
+    assert wait_state(vps_id, "running", "failed")["state"] == "running", vps(vps_id)
+    assert (c.dir / "lost").exists()
+
+
+def cgroup2():
+    """A folder of a cgroup 2 file system in which one can be made; None: there is none."""
+    for line in open("/proc/mounts"):
+        if line.split()[2] == "cgroup2":
+            folder = Path(line.split()[1]) / ("kr-test-%d" % os.getpid())
+            try:
+                folder.mkdir()
+                return folder
+            except OSError:
+                return None
+    return None
+
+
+def test_user_cgroup_and_numa_node_are_qemus():
+    """vm_user, vm_cgroup, and a target with a NUMA node: of the process itself, as the kernel tells."""
+    if os.geteuid() != 0:
+        skip("another user needs root")
+    cgroup, node = cgroup2(), c["mynode"]
+    for folder in (c.dir, node.dir, node.state_dir):  # that user must be able to reach vm_dir
+        folder.chmod(0o711)
+    restart_with(qemu_binary="qemu-system-x86_64", vm_user="nobody", vm_cgroup=cgroup or "")
+    before = set(qemus())
+    vps_id = create("bound", target="mynode:0")
+    (pid,) = set(qemus()) - before
+    status = Path("/proc/%d/status" % pid).read_text()
+    assert re.search(r"^Uid:\s+65534\s+65534\s+65534", status, re.M), status
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status, status
+    assert " bind:0 " in Path("/proc/%d/numa_maps" % pid).read_text()
+    if cgroup:
+        assert cgroup.name in Path("/proc/%d/cgroup" % pid).read_text()
+    c.cli("vps", "stop", "bound", code=0)
+    wait_state(vps_id, "stopped")
+    if cgroup:
+        assert not [entry for entry in cgroup.iterdir() if entry.is_dir()], "its cgroup is left"
+        cgroup.rmdir()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -121,11 +122,14 @@ static void read_script(const char *what, const char *address) {
         fclose(script);
 }
 
-/* The lock stays with the child that nobody can end. */
+/* The lock stays with the child that nobody can end; when that comes through, the write returns, if there is anybody left to return to. */
 static void wedge(const char *what, const char *value) {
-    if (fork() != 0)
-        for (;;)
-            pause();
+    pid_t pid = fork();
+
+    if (pid != 0) {
+        waitpid(pid, NULL, 0);
+        exit(0);
+    }
     close(1);
     for (int i = 0; access(path_of(root, "unwedge"), F_OK) < 0 && i < 3000; i++)
         pause_ms(10);

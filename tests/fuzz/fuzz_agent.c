@@ -7,10 +7,14 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void on_report(void *user, const struct guest_state *state) {
-    json_t *json = guest_state_to_json(state);
+    struct guest guest = {.task_id = 1, .has_state = true, .state = *state}, *again;
+    json_t *json = guest_to_json(&guest);
 
-    if (state->n_gpus > AGENT_MAX_GPUS)
+    if (state->n_gpus > GUEST_MAX_GPUS)
         abort();
+    if (!(again = guest_from_json(json, NULL))) /* what a node takes from a guest, the host takes from the node */
+        abort();
+    guest_free(again);
     for (const char *at = state->address; *at; at++)
         if (!g_ascii_isprint(*at))
             abort();

@@ -52,6 +52,40 @@ static void test_all(void) {
     check("cloud-init/all.txt", &c);
 }
 
+/* In the node's own network for machines the address is given, as there is no DHCP. */
+static void test_address(void) {
+    static const char *const servers[] = {"192.0.2.53", NULL};
+    struct cloud_init c = plain();
+    g_autofree char *net = NULL;
+
+    c.address = "10.88.0.5/24";
+    c.gateway = "10.88.0.1";
+    c.name_servers = (char *const *)servers;
+    net = cloud_init_network_config(&c);
+    golden_check("cloud-init/address.txt", net);
+}
+
+static void test_driver_source(void) {
+    static const char pattern[] = "https://example.invalid/{line}/{version}/N-{version}.run";
+    g_autofree char *tesla = cloud_driver_source(pattern, "535.104", true),
+                    *other = cloud_driver_source(pattern, "1.2", false);
+    g_autofree char *plain = cloud_driver_source("/shared/x.run", "", false),
+                    *none = cloud_driver_source(pattern, "", false);
+    static const struct {
+        const char *sums, *version, *want;
+    } sums[] = {
+        {"aa", "1", "aa"}, {"1=aa, 2=bb", "2", "bb"}, {"1=aa,2=bb", "3", ""}, {"", "1", ""}, {" 1 = aa ", "1", "aa"}};
+
+    g_assert_cmpstr(tesla, ==, "https://example.invalid/tesla/535.104/N-535.104.run");
+    g_assert_cmpstr(other, ==, "https://example.invalid/XFree86/Linux-x86_64/1.2/N-1.2.run");
+    g_assert_cmpstr(plain, ==, "/shared/x.run");
+    g_assert_null(none);
+    for (size_t i = 0; i < G_N_ELEMENTS(sums); i++) {
+        g_autofree char *sum = cloud_driver_sum(sums[i].sums, sums[i].version);
+        g_assert_cmpstr(sum, ==, sums[i].want);
+    }
+}
+
 static void test_run_file(void) {
     struct cloud_init c = plain();
 
@@ -239,6 +273,8 @@ int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cloud-init/plain", test_plain);
     g_test_add_func("/cloud-init/all", test_all);
+    g_test_add_func("/cloud-init/address", test_address);
+    g_test_add_func("/cloud-init/driver-source", test_driver_source);
     g_test_add_func("/cloud-init/run-file", test_run_file);
     g_test_add_func("/cloud-init/nothing-breaks-out", test_nothing_breaks_out);
     g_test_add_func("/cloud-init/versions", test_versions);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/node.h"
 
 static json_t *parse(const char *text) {
     g_autoptr(GError) error = NULL;
@@ -122,11 +123,103 @@ static void test_property(void) {
     }
 }
 
+/* ---- a heartbeat of figures alone is taken over without reading the whole node: with the same result ---- */
+
+static struct node_info *some_node(void) {
+    struct node_info *info = node_info_new("mynode");
+
+    info->boot_id = g_strdup("b");
+    for (int i = 0; i < 3; i++) {
+        struct gpu *gpu = gpu_new();
+
+        gpu->index = 2 - i; /* the list need not be in their order */
+        g_snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-%d", gpu->index);
+        g_snprintf(gpu->pci, sizeof gpu->pci, "0000:%02x:00.0", i);
+        gpu->condition = GPU_CONDITION_OK;
+        g_ptr_array_add(info->gpus, gpu);
+    }
+    return info;
+}
+
+static void change_figures(struct node_info *info) {
+    info->mem_used_bytes = g_test_rand_int_range(0, 1000);
+    for (int i = g_test_rand_int_range(0, 8); i > 0; i--) {
+        struct gpu *gpu = info->gpus->pdata[g_test_rand_int_range(0, 3)];
+        enum gpu_figure figure = (enum gpu_figure)g_test_rand_int_range(0, GPU_FIGURE_COUNT_);
+
+        if (g_test_rand_int_range(0, 3))
+            gpu_set(gpu, figure, g_test_rand_int_range(0, 2));
+        else
+            gpu_unset(gpu, figure);
+    }
+}
+
+static void test_figures_alone(void) {
+    struct node_info *node = some_node(), *host = some_node();
+    json_t *told = node_info_to_json(node);
+
+    for (int i = 0; i < 3000; i++) {
+        json_t *now, *delta, *taken;
+
+        change_figures(node);
+        now = node_info_to_json(node);
+        delta = delta_make(told, now);
+        g_assert_true(delta_apply_to(told, delta, NULL));
+        g_assert_true(node_info_take_figures(host, told, delta));
+        taken = node_info_to_json(host);
+        g_assert_true(json_equal(taken, now));
+        json_decref(taken);
+        json_decref(delta);
+        json_decref(now);
+    }
+    json_decref(told);
+    node_info_free(node);
+    node_info_free(host);
+}
+
+static void test_more_than_figures(void) {
+    static const char *const others[] = {
+        "{\"engine_ok\":true}",
+        "{\"gpus\":[]}",
+        "{\"gpus\":{\"0\":{\"condition\":\"fault\"}}}",
+        "{\"gpus\":{\"0\":{\"reason\":null}}}",
+        "{\"gpus\":{\"0\":{\"xids\":[]}}}",
+        "{\"gpus\":{\"0\":{\"proof\":{}}}}",
+        "{\"gpus\":{\"0\":{\"utilization_percent\":101}}}",
+        "{\"gpus\":{\"0\":{\"utilization_percent\":\"1\"}}}",
+        "{\"gpus\":{\"7\":{\"utilization_percent\":1}}}",
+        "{\"gpus\":{\"0\":1}}",
+        "{\"memory_used_bytes\":-1}",
+        "{\"memory_used_bytes\":null}",
+    };
+    struct node_info *info = some_node();
+    json_t *told = node_info_to_json(info);
+    json_t *good = parse("{\"gpus\":{\"0\":{\"utilization_percent\":5}}}");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        json_t *delta = parse(others[i]);
+
+        if (node_info_take_figures(info, told, delta))
+            g_error("taken for figures: %s", others[i]);
+        json_decref(delta);
+    }
+    g_assert_true(node_info_take_figures(info, told, good));
+    g_assert_cmpint(gpu_figure(node_info_gpu_by_index(info, 2), GPU_UTIL), ==, 5);
+    g_strlcpy(node_info_gpu_by_index(info, 2)->uuid, "GPU-x",
+              sizeof "GPU-x"); /* R4: another card is at that index here */
+    g_assert_false(node_info_take_figures(info, told, good));
+    json_decref(good);
+    json_decref(told);
+    node_info_free(info);
+}
+
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/delta/examples", test_examples);
     g_test_add_func("/delta/list-turned-object", test_list_turned_object);
     g_test_add_func("/delta/bad", test_bad);
     g_test_add_func("/delta/property", test_property);
+    g_test_add_func("/delta/figures-alone", test_figures_alone);
+    g_test_add_func("/delta/more-than-figures", test_more_than_figures);
     return g_test_run();
 }

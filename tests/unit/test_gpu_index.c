@@ -141,6 +141,34 @@ static void test_same_uuid_twice(struct fixture *f, const void *data) {
     g_assert_nonnull(strstr(at(gpus, 1)->reason, "GPU 0"));
 }
 
+/* A card without a driver has an identity by its place. Its library's word makes it good, under the same number, but not while a
+ * lease has it by the other name (R1); and one that lost its driver stays who it was. */
+static void test_provisional(struct fixture *f, const void *data) {
+    g_autoptr(GPtrArray) bare = list_new(), leased = list_new(), known = list_new(), again = list_new();
+    static const char place[] = "PCI-10de-2330-0000:18:00.0";
+
+    add(bare, "0000:18:00.0", place);
+    add(bare, "0000:2a:00.0", "GPU-b");
+    ((struct gpu *)bare->pdata[0])->condition = GPU_CONDITION_BARE;
+    gpu_index_assign(f->index, bare);
+    g_assert_cmpstr(at(bare, 0)->uuid, ==, place);
+    gpu_index_pin(f->index, place, true);
+    add(leased, "0000:18:00.0", "GPU-a");
+    gpu_index_assign(f->index, leased);
+    g_assert_cmpstr(at(leased, 0)->uuid, ==, place);
+    gpu_index_pin(f->index, place, false);
+    add(known, "0000:18:00.0", "GPU-a");
+    gpu_index_assign(f->index, known);
+    g_assert_cmpstr(at(known, 0)->uuid, ==, "GPU-a");
+    g_assert_cmpint(at(known, 0)->index, ==, 0);
+    reload(f);
+    add(again, "0000:18:00.0", place);
+    ((struct gpu *)again->pdata[0])->condition = GPU_CONDITION_BARE;
+    gpu_index_assign(f->index, again);
+    g_assert_cmpstr(at(again, 0)->uuid, ==, "GPU-a");
+    g_assert_cmpint(at(again, 0)->index, ==, 0);
+}
+
 static void test_idle_baseline(struct fixture *f, const void *data) {
     g_autoptr(GPtrArray) gpus = list_new();
 
@@ -203,6 +231,7 @@ int main(int argc, char **argv) {
                  {"/gpu/index/L48-identity-remembered-without-nvml", test_remembers_identity},
                  {"/gpu/index/uuid-learned-later", test_learns_uuid},
                  {"/gpu/index/one-uuid-claimed-twice", test_same_uuid_twice},
+                 {"/gpu/index/R4-provisional-identity", test_provisional},
                  {"/gpu/index/idle-baseline-per-driver", test_idle_baseline},
                  {"/gpu/index/bad-file-is-an-error", test_bad_file},
                  {"/gpu/index/unwritable-is-an-error", test_unwritable}};

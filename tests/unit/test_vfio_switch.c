@@ -285,6 +285,33 @@ static void test_reboot(void) {
     tree_remove(root);
 }
 
+/* The buses are numbered anew while a machine has the card, as after a rescan: somebody else answers at its addresses. Nothing is written to
+ * those, and the state has a name (R4, L48). */
+static void test_renumbered(void) {
+    static const struct tree_function stranger = {"0000:01:00.0", "0x020000", "8086:1521", "igb", 9};
+    g_autofree char *root = tree_of_machine(), *now = NULL;
+    struct agent *a = agent_new(root);
+    const char *reason;
+
+    agent_bind(a, "vps-1", CARD);
+    for (int i = 0; i < 4; i++) {
+        g_autofree char *old = g_strdup_printf("%s/sys/bus/pci/devices/0000:01:00.%d", root, i);
+        g_autofree char *new = g_strdup_printf("%s/sys/bus/pci/devices/0000:04:00.%d", root, i);
+        g_assert_cmpint(g_rename(old, new), ==, 0);
+    }
+    tree_add(root, &stranger);
+    agent_give_back(a, "vps-1");
+    assert_error(a, KR_ERROR_IO, "0000:01:00.0 is another device now, it was 10de:2684: nothing was written");
+    assert_error(a, KR_ERROR_IO, "0000:01:00.3 has left the bus");
+    g_assert_cmpint(vfio_state_of(a->s, CARD, &reason), ==, VFIO_BROKEN);
+    now = tree_drivers(root, "0000:01:00.0");
+    g_assert_cmpstr(now, ==, "igb");
+    agent_bind(a, "vps-2", "0000:02:00.0"); /* the others go on */
+    g_assert_cmpstr(a->error, ==, NULL);
+    agent_free(a);
+    tree_remove(root);
+}
+
 /* A journal that cannot be read is a named state, and not forgotten. */
 static void test_bad_journal(void) {
     static const char *const bad[] = {"", "{", "{}", "{\"owner\":\"vps-2\"}", "[1]"};
@@ -488,6 +515,51 @@ static void test_persistence(void) {
     tree_remove(root);
 }
 
+/* DCGM holds every card, and nobody can tell it to let go of one: refused with its name and what to do. A hook may see to it, and is not
+ * believed (a look follows). */
+static void test_dcgm(void) {
+    g_autofree char *root = tree_of_machine(), *script = NULL, *hook = NULL;
+    struct agent *a = agent_new(root);
+    pid_t pid = start_holder(root, "nv-hostengine");
+
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_REFUSED, " nv-hostengine, ");
+    assert_error(a, KR_ERROR_REFUSED, "systemctl stop nvidia-dcgm");
+    agent_free(a);
+    script = g_strdup_printf("#!/bin/sh\ncd %s\n[ ! -e works ] || kill -9 $(cat holder)\n", root);
+    hook = put_program(root, "hook", script);
+    a = agent_new_with(root, &(struct vfio_switcher_config){.hook = hook});
+    agent_recover(a);
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_IO, " nv-hostengine, ");
+    assert_error(a, KR_ERROR_IO, "(undone)");
+    assert_drivers(root, "0000:01", HOME);
+    tree_put(root, "works", "", 0);
+    agent_bind(a, "vps-1", CARD);
+    g_assert_cmpstr(a->error, ==, NULL);
+    waitpid(pid, NULL, 0);
+    agent_free(a);
+    tree_remove(root);
+}
+
+/* The node's own worker hangs in the driver and cannot be ended: after the deadline the look names it, and nothing is written. */
+static void test_own_worker_stays(void) {
+    g_autofree char *root = tree_of_machine();
+    struct agent *a = agent_new_with(root, &(struct vfio_switcher_config){.step_deadline_ms = 500});
+    pid_t pid = start_holder(root, "kohakuriver");
+
+    agent_recover(a);
+    a->lets_go = false;
+    agent_bind(a, "vps-1", CARD);
+    assert_error(a, KR_ERROR_REFUSED, " kohakuriver, ");
+    assert_error(a, KR_ERROR_REFUSED, "hangs in the driver: see the kernel's log, reboot");
+    assert_drivers(root, "0000:01", HOME);
+    g_assert_false(has_journal(a, "vps-1"));
+    end_holder(pid);
+    agent_free(a);
+    tree_remove(root);
+}
+
 /* It was told, and did not let go: nothing is unbound. */
 static void test_persistence_stays(void) {
     g_autofree char *root = tree_of_machine();
@@ -557,6 +629,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/vfio/switch/late", test_late);
     g_test_add_func("/vfio/switch/broken", test_broken);
     g_test_add_func("/vfio/switch/reboot", test_reboot);
+    g_test_add_func("/vfio/switch/renumbered", test_renumbered);
     g_test_add_func("/vfio/switch/bad_journal", test_bad_journal);
     g_test_add_func("/vfio/switch/order", test_order);
     g_test_add_func("/vfio/switch/let_go", test_let_go);
@@ -564,6 +637,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/vfio/switch/held", test_held);
     g_test_add_func("/vfio/switch/persistence", test_persistence);
     g_test_add_func("/vfio/switch/persistence_stays", test_persistence_stays);
+    g_test_add_func("/vfio/switch/dcgm", test_dcgm);
+    g_test_add_func("/vfio/switch/own_worker_stays", test_own_worker_stays);
     g_test_add_func("/vfio/switch/no_journal", test_no_journal);
     g_test_add_func("/vfio/switch/no_helper", test_no_helper);
     g_test_add_func("/vfio/switch/write_step", test_write_step);

@@ -2,6 +2,8 @@
 
 #include <glib.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vm/image_import.h"
@@ -417,6 +419,45 @@ static void add(const char *name, const char *words, void (*test)(struct vm_fixt
     g_test_add(name, struct vm_fixture, words, set_up, test, fixture_tear_down);
 }
 
+/* cloud-init writes the agent at a disk's first start alone: its secret is the disk's, and no other's. */
+static char *agent_secret(struct vm_fixture *f, const char *machine, uint32_t vps_id) {
+    g_autofree char *path = g_strdup_printf("%s/machines/%s/seed.img", f->folder, machine), *bytes = NULL;
+    static const char mark[] = "secret='";
+    char *at, *secret;
+    gsize len;
+
+    fixture_create(f, machine, "tiny", vps_id, NULL);
+    fixture_start(f, machine);
+    g_assert_no_error(f->error);
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    at = g_strstr_len(bytes, (gssize)len, mark);
+    for (size_t i = 0; !at && i + sizeof mark < len; i++) /* beyond a NUL */
+        if (memcmp(bytes + i, mark, sizeof mark - 1) == 0)
+            at = bytes + i;
+    g_assert_nonnull(at);
+    secret = g_strndup(at + sizeof mark - 1, strcspn(at + sizeof mark - 1, "'"));
+    fixture_remove(f, machine);
+    g_assert_no_error(f->error);
+    return secret;
+}
+
+static void test_secret_of_disk(struct vm_fixture *f, gconstpointer words) {
+    g_autofree char *first = NULL, *second = NULL, *other = NULL,
+                    *path = g_build_filename(f->folder, "disks/12.json", NULL);
+    struct stat st;
+
+    if (fixture_is_skipped(f))
+        return;
+    first = agent_secret(f, "m1", 12);
+    second = agent_secret(f, "m2", 12);
+    other = agent_secret(f, "m3", 13);
+    g_assert_cmpuint(strlen(first), >=, 32);
+    g_assert_cmpstr(first, ==, second);
+    g_assert_cmpstr(first, !=, other);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_mode & 0777, ==, 0600);
+}
+
 int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     add("/vm-engine/power-off", "off", test_power_off);
@@ -428,6 +469,7 @@ int main(int argc, char **argv) {
     add("/vm-engine/adopted", "wait", test_adopted);
     add("/vm-engine/ended-meanwhile", "wait", test_ended_meanwhile);
     add("/vm-engine/recycled-pid", "wait", test_recycled_pid);
+    add("/vm-engine/secret-of-disk", "wait", test_secret_of_disk);
     add("/vm-engine/disk-stays", "wait", test_disk_stays);
     add("/vm-engine/no-image", "wait", test_no_image);
     add("/vm-engine/card-fails", "wait", test_card_fails);

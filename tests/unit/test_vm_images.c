@@ -64,6 +64,7 @@ static void save_disk(struct fixture *f, uint32_t vps_id, const char *image) {
                            .image_sha256 = (char *)"0",
                            .mac = (char *)"02:00:00:00:00:01",
                            .uuid = (char *)"u",
+                           .secret = (char *)"s",
                            .bytes = 1 << 20};
 
     g_assert_true(disk_store_save(f->store, &disk, NULL));

@@ -76,12 +76,13 @@ static void test_qmp_command(void) {
 /* ---- the guest ---- */
 
 static void on_report(void *user, const struct guest_state *state) {
-    g_string_append_printf(user, "%s %d %s %s %zu", state->address, state->is_ready, agent_driver_to_str(state->driver),
+    g_string_append_printf(user, "%s %d %s %s %zu", state->address, state->is_ready, guest_driver_to_str(state->driver),
                            state->driver_version, state->n_gpus);
     for (size_t i = 0; i < state->n_gpus; i++)
-        g_string_append_printf(user, " [%s %d %d %d %d]", state->gpus[i].name, state->gpus[i].utilisation_percent,
-                               (int)state->gpus[i].mem_used_mib, (int)state->gpus[i].mem_total_mib,
-                               state->gpus[i].temperature_c);
+        g_string_append_printf(user, " [%s %d %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %d]", state->gpus[i].name,
+                               state->gpus[i].utilization_percent, state->gpus[i].mem_used_bytes >> 20,
+                               state->gpus[i].mem_total_bytes >> 20, state->gpus[i].temperature_celsius);
+    g_string_append_printf(user, "%s%s", state->host_key[0] ? " key " : "", state->host_key);
     g_string_append_c(user, ';');
 }
 
@@ -107,6 +108,54 @@ static void test_agent(void) {
     feed(text, "rubbish\n" REPORT("s3cret"), &refused);
     g_assert_cmpstr(text->str, ==, "10.0.2.15 1 ready 535.104 1 [NVIDIA H100 12 1024 81559 -1];");
     g_assert_cmpint(refused, ==, 1);
+}
+
+/* A key becomes a line of a known_hosts file: nothing but an ed25519 key is taken, however the guest words it. */
+static void test_agent_host_key(void) {
+    static const char good[] = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ1c3QgaXMgbm90IGEgcmVhbCBrZXkgYXQgYWxsLi4u";
+    static const char *const bad[] = {
+        "ssh-rsa AAAAB3NzaC1yc2E", "ssh-ed25519 AAAA", "ssh-ed25519",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ1c3QgaXMgbm90IGEgcmVhbCBrZXkgYXQgYWxs\\n* cert-authority"};
+    int64_t refused;
+
+    g_assert_true(guest_host_key_is_valid(good));
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *line = g_strdup_printf("{\"secret\":\"s3cret\",\"host_key\":\"%s\"}\n", bad[i]);
+        g_autoptr(GString) text = g_string_new(NULL);
+        feed(text, line, &refused);
+        g_assert_null(strstr(text->str, "key"));
+    }
+    {
+        g_autofree char *line = g_strdup_printf("{\"secret\":\"s3cret\",\"host_key\":\"%s\"}\n", good);
+        g_autoptr(GString) text = g_string_new(NULL);
+        feed(text, line, &refused);
+        g_assert_nonnull(strstr(text->str, good));
+    }
+}
+
+/* From the node to the host and back it stays what it was. */
+static void test_guest_json(void) {
+    static const char text[] =
+        "{\"task_id\":7,\"heard\":true,\"ready\":false,\"silent\":true,\"late\":true,\"address\":\"10.0.2.15\","
+        "\"driver\":\"failed\",\"driver_version\":\"535.104\",\"driver_text\":\"the module does not "
+        "load\",\"ssh_host_key\":"
+        "\"ssh-ed25519 "
+        "AAAAC3NzaC1lZDI1NTE5AAAAIHJ1c3QgaXMgbm90IGEgcmVhbCBrZXkgYXQgYWxsLi4u\",\"gpus\":[{\"name\":\"H100\","
+        "\"utilization_percent\":3,\"memory_used_bytes\":4,\"memory_total_bytes\":5,\"temperature_celsius\":6},{"
+        "\"name\":"
+        "\"?\"}]}";
+    g_autoptr(GError) error = NULL;
+    json_t *json = json_loads(text, 0, NULL), *again;
+    struct guest *guest = guest_from_json(json, &error);
+
+    g_assert_no_error(error);
+    again = guest_to_json(guest);
+    g_assert_true(json_equal(json, again));
+    json_object_set_new(json, "ssh_host_key", json_string("*"));
+    g_assert_null(guest_from_json(json, &error));
+    json_decref(json);
+    json_decref(again);
+    guest_free(guest);
 }
 
 /* Another machine's secret, none, a longer one: nobody speaks for another (defect 45 of others). */
@@ -140,5 +189,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/vm-pumps/agent", test_agent);
     g_test_add_func("/vm-pumps/agent-secret", test_agent_secret);
     g_test_add_func("/vm-pumps/agent-flood", test_agent_flood);
+    g_test_add_func("/vm-pumps/agent-host-key", test_agent_host_key);
+    g_test_add_func("/vm-pumps/guest-json", test_guest_json);
     return g_test_run();
 }

@@ -124,6 +124,121 @@ static void test_one_pool(void) { /* R1, L18: a card is a container's or a machi
     bed_free(bed);
 }
 
+/* What the node says of a card, as its next heartbeat. */
+static void say(struct bed *bed, void (*change)(struct node_info *info)) {
+    struct node_info *info = make_node("mynode", 4);
+
+    info->vm_ok = true;
+    change(info);
+    controller_heartbeat(bed->c, info, bed->now);
+    controller_check(bed->c);
+}
+
+static void make_bare(struct node_info *info) {
+    struct gpu *gpu = info->gpus->pdata[1];
+
+    gpu->condition = GPU_CONDITION_BARE;
+    gpu->reason = g_strdup("no driver is bound to it");
+}
+
+static void test_bare_cards_are_for_machines(void) {
+    struct bed *bed = vm_bed();
+    struct answer vm;
+
+    say(bed, make_bare);
+    expect_refusal(bed, "mynode::1", 0, KR_ERROR_REFUSED,
+                   "GPU 1 of mynode is not available (bare): no driver is bound to it; free GPUs on mynode: 0, 2, 3");
+    vm = create(bed, "vm", "mynode::1");
+    g_assert_cmpstr(vm.error, ==, NULL);
+    expect_refusal(bed, "mynode::1", 0, KR_ERROR_REFUSED, "held by task 1 (vm)");
+    bed_free(bed);
+}
+
+static void group_all(struct node_info *info) {
+    for (guint i = 0; i < info->gpus->len; i++)
+        gpu_set(info->gpus->pdata[i], GPU_IOMMU_GROUP, i < 2 ? 13 : 14 + (int)i);
+}
+
+static struct answer create_with_group(struct bed *bed, const char *name, const char *target) {
+    struct vps *vps = make_vps(name, target);
+    struct answer answer = {0};
+
+    vps->spec->vm->takes_group = true;
+    g_assert_true(controller_vps_create(bed->c, vps, bed->now, on_vps, &answer, NULL));
+    commit(bed, NULL);
+    vps_free(vps);
+    controller_check(bed->c);
+    return answer;
+}
+
+static void test_a_group_is_one(void) { /* L69: both cards, or neither, and the ledger knows both */
+    struct bed *bed = vm_bed();
+    struct answer vm, other;
+
+    say(bed, group_all);
+    vm = create(bed, "vm", "mynode::0");
+    g_assert_nonnull(strstr(vm.error, "GPU 0 of mynode shares its IOMMU group 13 with GPU 1: name both"));
+    g_free(vm.error);
+    submit(bed, "mynode::0", 0); /* containers know no groups */
+    commit(bed, NULL);
+    g_assert_cmpstr(bed->error, ==, NULL);
+    other = create_with_group(bed, "other", "mynode::1");
+    g_assert_nonnull(
+        strstr(other.error, "GPU 1 of mynode shares its IOMMU group with GPU 0: GPU 0 of mynode is held by task 1"));
+    g_free(other.error);
+    report(bed, 1, TASK_COMPLETED, true);
+    commit(bed, NULL);
+    vm = create_with_group(bed, "vm", "mynode::1");
+    g_assert_cmpstr(vm.error, ==, NULL);
+    g_assert_cmpuint(controller_task(bed->c, vm.task_id)->lease.n_gpus, ==, 2);
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "held by task 2 (vm)");
+    end_it(bed, vm.task_id);
+    vm = create(bed, "both", "mynode::0,1");
+    g_assert_cmpstr(vm.error, ==, NULL);
+    bed_free(bed);
+}
+
+static void make_stuck(struct node_info *info) {
+    struct gpu *gpu = info->gpus->pdata[0];
+
+    gpu->condition = GPU_CONDITION_FAULT;
+    gpu->reason = g_strdup("stuck: needs reboot: unbind 0000:18:00.0 does not return");
+    info->vfio = json_pack("[{s:s,s:s,s:s,s:s,s:[]}]", "owner", "vps-1", "state", "stuck", "step", "unbind", "reason",
+                           "x", "gpus");
+}
+
+static void test_a_held_card_says_which_step(void) {
+    struct bed *bed = vm_bed();
+    struct answer vm = create(bed, "vm", "mynode::0");
+    const struct cluster_node *node;
+    const struct pool_card *card;
+    struct node_info *copy;
+    json_t *json;
+
+    say(bed, make_stuck);
+    node = cluster_find(controller_pool(bed->c)->cluster, "mynode");
+    card = controller_gpu(bed->c, node, node->info->gpus->pdata[0], bed->now);
+    g_assert_cmpint(card->state, ==, GPU_STATE_LEASED);
+    g_assert_cmpstr(card->reason, ==, "granted to task 1; stuck: needs reboot: unbind 0000:18:00.0 does not return");
+    json = node_info_to_json(node->info);
+    copy = node_info_from_json(json, NULL);
+    g_assert_nonnull(copy);
+    g_assert_true(json_equal(copy->vfio, json_object_get(json, "vfio")));
+    json_decref(json);
+    node_info_free(copy);
+    end_it(bed, vm.task_id); /* the node's word that the card is free counts for the task, and not for the card */
+    node = cluster_find(controller_pool(bed->c)->cluster, "mynode");
+    card = controller_gpu(bed->c, node, node->info->gpus->pdata[0], bed->now);
+    g_assert_cmpint(card->state, ==, GPU_STATE_QUARANTINED);
+    g_assert_nonnull(strstr(card->reason, "stuck: needs reboot"));
+    vm = create(bed, "again", "mynode::0");
+    g_assert_nonnull(strstr(vm.error, "stuck: needs reboot"));
+    g_free(vm.error);
+    vm = create(bed, "third", "mynode::1");
+    g_assert_cmpstr(vm.error, ==, NULL);
+    bed_free(bed);
+}
+
 static void test_refusals(void) { /* R8 */
     struct bed *bed = vm_bed();
     struct answer vm = create(bed, "vm", "mynode::0"), twin = create(bed, "vm", "mynode::1"), blind;
@@ -205,6 +320,9 @@ int main(int argc, char **argv) {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vps/life", test_life);
     g_test_add_func("/vps/R1-L18-one-pool", test_one_pool);
+    g_test_add_func("/vps/bare-cards-are-for-machines", test_bare_cards_are_for_machines);
+    g_test_add_func("/vps/L69-a-group-is-one", test_a_group_is_one);
+    g_test_add_func("/vps/R8-a-held-card-says-which-step", test_a_held_card_says_which_step);
     g_test_add_func("/vps/R8-refusals", test_refusals);
     g_test_add_func("/vps/full-disk", test_full_disk);
     g_test_add_func("/vps/json", test_json);

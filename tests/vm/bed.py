@@ -4,10 +4,14 @@ is emulated (TCG): needs neither KVM nor root nor a network, and boots in second
     bed = Bed(build)            raises tap.Skip with the reason where a piece cannot be had
     result = bed.run(script)    the script runs as root inside, with the words of guest.sh; result.lines is what it printed
 
+    bed = Bed(build, machines=True)   with QEMU inside, so that it runs machines itself, and the words of machines.sh too
+
 The cards: 01:00 an RTX 4090 with four functions; 02:00 an H100 (class 3D); 03:00 a Navi 31 with audio; behind one bridge a GPU and a
-stranger, in one IOMMU group; and the firmware's console (ati-vga).
+stranger, in one IOMMU group; and the firmware's console (ati-vga). With machines=True a driver "nvidia" has the RTX 4090: the kernel's pci-stub under
+that name, which binds and does nothing, and the stand-in for NVML knows the card as long as that driver has it.
 """
 import hashlib
+import json
 import lzma
 import os
 import re
@@ -122,6 +126,23 @@ def unpacked_kernel():
     return folder / "vmlinux", next((folder / "lib" / "modules").iterdir())
 
 
+QEMU_FILES = ["/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so", "/usr/share/seabios/bios-256k.bin"] + [
+    "/usr/share/qemu/" + name for name in ("kvmvapic.bin", "linuxboot_dma.bin", "multiboot.bin", "multiboot_dma.bin", "pvh.bin")]
+SCENARIO = {"driver_version": "550.54.15", "nvml_version": "12.550.54.15", "tree": "/", "gpus": [
+    {"uuid": "GPU-cd613e30-d8f1-4adf-91b7-584a2265b1f5", "name": "NVIDIA GeForce RTX 4090", "pci": "0000:01:00.0", "minor": 0,
+     "memory_total_mib": 24564, "memory_used_mib": 1, "memory_reserved_mib": 400, "utilization": 0, "temperature": 30,
+     "power_mw": 20000, "power_limit_mw": 450000, "processes": []}]}
+
+
+def nvidia_module(modules):
+    """pci-stub that calls itself nvidia: the name in the table of its pci_driver is a string of the module."""
+    data = (modules / "kernel/drivers/pci/pci-stub.ko").read_bytes()
+    at = data.rindex(b"~Module signature appended~")  # one that does not fit is refused, none is not
+    data = data[:at - 12 - int.from_bytes(data[at - 4:at], "big")]
+    assert data.count(b"\0pci-stub\0") == 1, "this kernel's pci-stub is made in another way"
+    return data.replace(b"\0pci-stub\0", b"\0nvidia\0\0\0")
+
+
 def module_files(modules):
     """The modules with all that they need, in the order of loading."""
     needs = {}
@@ -152,7 +173,8 @@ class Result:
 
 
 class Bed:
-    def __init__(self, build):
+    def __init__(self, build, machines=False):
+        self.memory_mib, self.cpus = (1024, 2) if machines else (640, 1)
         self.qemu = need_program("qemu-system-x86_64", "qemu-system-x86")
         busybox = need_program("busybox", "busybox-static")
         self.vmlinux, modules = unpacked_kernel()
@@ -175,7 +197,22 @@ class Bed:
         base.file("modules/order", "".join(p.name + "\n" for p in files).encode())
         base.file("bin/hold", (self.work / "hold").read_bytes())
         base.program(Path(build) / "kohakuriver", "/bin/kohakuriver")
+        if machines:
+            self.add_machines(base, modules, Path(build))
         self.base = base.bytes()
+
+    def add_machines(self, base, modules, build):
+        """What host, runner and QEMU need inside."""
+        base.program(self.qemu, "/usr/bin/qemu-system-x86_64")
+        base.program(need_program("qemu-img", "qemu-utils"), "/usr/bin/qemu-img")
+        for name in QEMU_FILES:
+            base.program(name) if name.endswith(".so") else base.file(name, Path(name).read_bytes())
+        base.program(build / "tests/fakes/nvml/libnvidia-ml.so.1", "/lib/libnvidia-ml.so.1")
+        base.file("modules/nvidia-stand-in.ko", nvidia_module(modules))
+        base.file("scenario.json", json.dumps(SCENARIO).encode())
+        base.file("tiny.elf", (build / "tests/fakes/guest/tiny.elf").read_bytes())
+        base.file("machines.sh", (HERE / "machines.sh").read_bytes())
+        base.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)
 
     def close(self):
         shutil.rmtree(self.work, ignore_errors=True)
@@ -185,7 +222,7 @@ class Bed:
         more.file("test.sh", script.encode())
         image = self.work / ("%s.img" % hashlib.sha256(script.encode()).hexdigest()[:12])
         image.write_bytes(self.base + more.bytes())
-        argv = [self.qemu, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64", "-smp", "1", "-m", "640",
+        argv = [self.qemu, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64", "-smp", str(self.cpus), "-m", str(self.memory_mib),
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
                 "-device", "intel-iommu,intremap=on,caching-mode=on", "-kernel", str(self.vmlinux), "-initrd", str(image),
                 "-append", "console=ttyS0 quiet intel_iommu=on panic=-1", "-audiodev", "none,id=a0"]

@@ -3,7 +3,9 @@
  * that a test changes the machine while it runs; a file that is half written or wrong leaves the last good one in force.
  * Built twice: with FAKE_NVML_OLD it lacks what old drivers lack. One thread at a time may call. */
 
+#include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "gpu/nvml_api.h"
 
@@ -21,6 +24,8 @@ enum { MAX_CARDS = 64, PCI_BYTES = 32, HANG_STEP_MS = 20 };
 
 struct nvml_device {
     char pci[PCI_BYTES];
+    int node;           /* what an attached card holds open, its "device_node"; 0: nothing */
+    bool was_absent;    /* it was not the driver's when the library was started, and stays unknown to it */
     long long told_seq; /* the newest of the card's "xids" that were delivered or came before anybody listened */
 };
 
@@ -201,28 +206,76 @@ static int card_number(const char *function, const struct nvml_device *device, c
     return rc == NVML_OK ? put_number(json_object_get(card, member), ret) : rc;
 }
 
-static int start(const char *function) {
-    int rc = enter(function, NULL);
-
-    fake.is_up = rc == NVML_OK;
-    return rc;
-}
-
-static int open_card(const char *function, const char *pci, struct nvml_device **ret) {
+static struct nvml_device *device_at(const char *pci) {
     struct nvml_device *device = fake.devices;
-    int rc;
 
     while (device->pci[0] && strcmp(device->pci, pci) != 0 && device < fake.devices + MAX_CARDS - 1)
         device++;
     snprintf(device->pci, sizeof device->pci, "%s", pci);
+    return device;
+}
+
+/* Who drives it in the tree that the scenario's "tree" names; without one, the driver has all cards. */
+static bool is_with_driver(const char *pci) {
+    const char *tree = json_string_value(json_object_get(fake.scenario, "tree"));
+    char path[PATH_MAX], target[PATH_MAX];
+    ssize_t n;
+
+    if (!tree)
+        return true;
+    snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/driver", tree, pci);
+    n = readlink(path, target, sizeof target - 1);
+    target[n > 0 ? n : 0] = '\0';
+    return n > 0 && strcmp(strrchr(target, '/') ? strrchr(target, '/') : "", "/nvidia") == 0;
+}
+
+/* A card that is attached holds its device node open until the library is shut down. */
+static void attach(struct nvml_device *device) {
+    const char *node = json_string_value(json_object_get(card_at(device->pci), "device_node"));
+
+    if (node && device->node <= 0)
+        device->node = open(node, O_RDWR | O_CLOEXEC);
+}
+
+static void detach_all(void) {
+    for (struct nvml_device *device = fake.devices; device < fake.devices + MAX_CARDS; device++) {
+        if (device->node > 0)
+            close(device->node);
+        device->node = 0;
+    }
+}
+
+/* The library knows the cards that the driver has now, and no later ones. */
+static int start(const char *function, bool attaches) {
+    int rc = enter(function, NULL);
+    const json_t *card;
+    size_t i;
+
+    fake.is_up = rc == NVML_OK;
+    json_array_foreach (json_object_get(fake.is_up ? fake.scenario : NULL, "gpus"), i, card) {
+        struct nvml_device *device = device_at(json_string_value(json_object_get(card, "pci")));
+
+        device->was_absent = !is_with_driver(device->pci);
+        if (attaches && !device->was_absent)
+            attach(device);
+    }
+    return rc;
+}
+
+static int open_card(const char *function, const char *pci, struct nvml_device **ret) {
+    struct nvml_device *device = device_at(pci);
+    int rc;
+
     if ((rc = enter(function, device)) != NVML_OK)
         return rc;
     if (!fake.is_up)
         return NVML_ERROR_UNINITIALIZED;
-    if (!card_at(pci) || strcmp(state_of(card_at(pci)), "vfio") == 0 || strcmp(state_of(card_at(pci)), "gone") == 0)
+    if (device->was_absent || !card_at(pci) || strcmp(state_of(card_at(pci)), "vfio") == 0 ||
+        strcmp(state_of(card_at(pci)), "gone") == 0)
         return NVML_ERROR_NOT_FOUND;
     if (strcmp(state_of(card_at(pci)), "lost") == 0)
         return NVML_ERROR_GPU_IS_LOST;
+    attach(device);
     *ret = device;
     return NVML_OK;
 }
@@ -336,9 +389,10 @@ void kohakuriver_nvml_is_simulated(void) {}
     EXPORT int name(__VA_ARGS__); \
     int name(__VA_ARGS__)
 
-NVML(nvmlInit, void) { return start(__func__); }
+NVML(nvmlInit, void) { return start(__func__, true); }
 
 NVML(nvmlShutdown, void) {
+    detach_all();
     fake.is_up = false;
     return enter(__func__, NULL);
 }
@@ -548,7 +602,7 @@ NVML(nvmlDeviceGetFieldValues, struct nvml_device *device, int count, struct nvm
     return rc;
 }
 
-NVML(nvmlInit_v2, void) { return start(__func__); }
+NVML(nvmlInit_v2, void) { return start(__func__, false); }
 
 NVML(nvmlDeviceGetHandleByPciBusId_v2, const char *pci, struct nvml_device **ret) {
     return open_card(__func__, pci, ret);

@@ -116,7 +116,7 @@ pageTest('arrows go through the grid, Enter opens a card', '/', async ({ page })
 pageTest('colours are not all: each state has a pattern of its own and a word', '/', async ({ page }) => {
   await page.locator('.cell').first().waitFor();
   const looks = await page.evaluate(() => {
-    const states = ['free', 'leased', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'removed'];
+    const states = ['free', 'leased', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'bare', 'removed'];
     return states.map((state) => {
       const chip = document.createElement('span');
       const swatch = document.createElement('span');
