@@ -6,7 +6,7 @@ BUILD   := build
 TEST    := build-test
 
 .DEFAULT_GOAL := all
-.PHONY: all build web web-bundle test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
+.PHONY: all build web web-bundle web-test screenshots test-build deps test-deps demo demo-stop test unit sim sim-soak cli e2e gpu vm san fuzz bench lint format install clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -53,6 +53,11 @@ cli: test-build ## the tests of the command line alone
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only cli
 e2e: test-build ## host, runners and a real Docker Engine (NAME=… picks tests)
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only e2e $(if $(NAME),--name $(NAME))
+web-test: test-build ## the dashboard in a real browser, on a real cluster (NAME=… picks tests)
+	$(PYTHON) tests/run_suites.py --build $(TEST) --only web $(if $(NAME),--name $(NAME))
+screenshots: test-deps ## pictures of the dashboard's main views, to docs/images
+	$(MAKE) test-build
+	KR_BUILD=$(TEST) $(PYTHON) tests/web/run.py screenshots $(CURDIR)/docs/images
 gpu: test-build ## the worker against nvidia-smi, on a machine with a real card
 	$(PYTHON) tests/run_suites.py --build $(TEST) --only gpu
 vm: test-build ## the program on a real kernel with VFIO and emulated cards, in QEMU (NAME=… picks tests)

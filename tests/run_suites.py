@@ -54,6 +54,8 @@ def find_programs(options):
         programs.append(Program("cli", script.name, ["/usr/bin/python3", str(script)], 180))
     for script in python_tests(ROOT / "tests" / "e2e"):
         programs.append(Program("e2e", script.name, ["/usr/bin/python3", str(script)], 420))
+    for what, timeout_s in (("unit", 180), ("browser", 480)):
+        programs.append(Program("web", what, ["/usr/bin/python3", str(ROOT / "tests" / "web" / "run.py"), what], timeout_s))
     for script in python_tests(ROOT / "tests" / "gpu"):
         programs.append(Program("gpu", script.name, ["/usr/bin/python3", str(script)], 180))
     for script in python_tests(ROOT / "tests" / "vm"):
@@ -198,8 +200,8 @@ def report(outcomes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=ROOT / "build-test", help="the build folder to test")
-    parser.add_argument("--only", help="suites, separated by commas: unit,sim,cli,e2e,gpu,vm,fuzz,lint")
-    parser.add_argument("--name", help="only cli, e2e and vm tests whose names contain this")
+    parser.add_argument("--only", help="suites, separated by commas: unit,sim,cli,e2e,web,gpu,vm,fuzz,lint")
+    parser.add_argument("--name", help="only cli, e2e, web and vm tests whose names contain this")
     parser.add_argument("--fuzz-seconds", type=int, default=2, help="per fuzz target")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the output of what passed too")
     options = parser.parse_args()

@@ -7,7 +7,7 @@ set -u
 build=(build-essential meson ninja-build pkg-config libglib2.0-dev libuv1-dev libmicrohttpd-dev libwslay-dev
     libcurl4-openssl-dev libjansson-dev libsqlite3-dev libsodium-dev libsystemd-dev libsmartcols-dev libmnl-dev)
 demo=(docker.io busybox-static mmdebstrap iproute2 iptables curl python3 ca-certificates procps util-linux)
-check=(clang clang-tidy clang-format cppcheck libclang-rt-14-dev prometheus)
+check=(clang clang-tidy clang-format cppcheck libclang-rt-14-dev prometheus chromium fonts-dejavu-core)
 machines=(nftables qemu-system-x86 qemu-utils openssh-client kmod lz4 mtools ovmf python3-yaml)
 
 fail() {

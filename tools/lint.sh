@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 BUILD=${BUILD:-build-test}
 JOBS=${JOBS:-$(nproc)}
-CHECKS=${LINT:-rules format headers clang cppcheck tidy scripts}
+CHECKS=${LINT:-rules format headers clang cppcheck tidy scripts web}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 failed=0
@@ -58,6 +58,11 @@ check_scripts() {
         /usr/bin/python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$script" || exit 1
     done || status=1
     return $status
+}
+
+# The dashboard's types, strictly.
+check_web() {
+    /usr/bin/python3 tools/web_bundle.py build && (cd web && npm run --silent check)
 }
 
 for check in $CHECKS; do

@@ -12,6 +12,7 @@ export type GpuState =
   | 'vfio'
   | 'quarantined'
   | 'unknown'
+  | 'bare'
   | 'removed';
 
 export type TaskState =
@@ -108,6 +109,8 @@ export interface NodeSummary {
   disk_text?: string;
   tasks: number[];
   cordon?: Mark;
+  /** Switches of cards to machines that are not over. */
+  vfio?: { owner: string; state: string; step: string; reason: string; gpus: unknown[] }[];
 }
 
 export interface NodeDetail extends Omit<NodeSummary, 'gpus_total' | 'gpus_free'> {
@@ -178,6 +181,22 @@ export interface Vps {
   exit_code?: number;
   started_ms?: number;
   finished_ms?: number;
+  /** What its node says of its cards. */
+  cards?: string;
+  guest?: Guest;
+}
+
+/** What the guest says of itself: its word only. */
+export interface Guest {
+  heard: boolean;
+  ready: boolean;
+  silent?: boolean;
+  late?: boolean;
+  address?: string;
+  driver?: 'none' | 'installing' | 'ready' | 'failed';
+  driver_version?: string;
+  driver_text?: string;
+  gpus: { name: string; utilization_percent?: number; memory_used_bytes?: number; memory_total_bytes?: number; temperature_celsius?: number }[];
 }
 
 export interface Process {

@@ -14,7 +14,7 @@ export interface GridFilter {
 }
 
 export const GPU_STATES: readonly GpuState[] = [
-  'free', 'leased', 'starting', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'removed',
+  'free', 'leased', 'starting', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'bare', 'removed',
 ];
 
 export function filterFromQuery(q: URLSearchParams): GridFilter {

@@ -85,7 +85,7 @@ export function fieldOf(message: string): Field {
 
 export interface Told {
   fields: Problems;
-  /** By target as it was sent; '' when placement was to choose. */
+  /** By target as it was sent; '' when placement was to choose and no field is to blame. */
   targets: Refusal[];
 }
 
@@ -97,7 +97,7 @@ export function tell(message: string, refusals: readonly Refusal[]): Told {
     const field = fieldOf(reason);
     if (field !== 'targets') fields[field] ??= reason;
   }
-  return { fields, targets: [...refusals] };
+  return { fields, targets: refusals.filter(({ target, reason }) => target !== '' || fieldOf(reason) === 'targets') };
 }
 
 /** The form that would submit the same again. */

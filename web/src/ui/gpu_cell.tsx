@@ -1,51 +1,79 @@
-/* One card of the grid. It reads its own signal alone: when a figure of this card changes, this cell is drawn anew and no other. */
-import type { Signal } from '@preact/signals';
+/* One card of the grid. It is drawn anew when its state or its holder changes; figures are written into it. */
+import { useComputed, type ReadonlySignal, type Signal } from '@preact/signals';
 import type { Gpu } from '../api/types.ts';
 import { bytesOf, percent, share } from '../lib/units.ts';
 import { to } from '../router.ts';
-import { Bar, gpuWord } from './parts.tsx';
+import { ALWAYS } from './in_sight.ts';
+import { LiveBar, LiveText } from './live_text.tsx';
+import { gpuWord } from './parts.tsx';
 
-/** Who has it, or what it is. */
+/** Who has it, or what it is: the words in sight. */
 export function holderText(gpu: Gpu): string {
   const holder = gpu.holder;
   if (!holder) return gpuWord(gpu.state);
-  const name = holder.name || `task ${holder.task_id}`;
-  return holder.kind === 'orphan' ? `orphan ${holder.task_id}` : name;
+  if (holder.kind === 'orphan') return `orphan ${holder.task_id}`;
+  return holder.name || `task ${holder.task_id}`;
 }
 
-function label(gpu: Gpu): string {
+/** The card by its whole name: "GPU 3 of mynode: in use, task 17 train of ana". Most of it is for readers of the screen. */
+export function CardName({ gpu }: { gpu: Gpu }) {
   const holder = gpu.holder;
-  const who = holder ? `, ${holder.kind} ${holder.task_id} ${holder.name}${holder.owner ? ` of ${holder.owner}` : ''}` : '';
-  return `GPU ${gpu.index} of ${gpu.node}: ${gpuWord(gpu.state)}${who}${gpu.online ? '' : ', node is silent'}`;
+  const isNamed = holder?.kind === 'task' && holder.name !== '';
+  return (
+    <>
+      <span class="unseen">GPU</span>
+      <b>{gpu.index}</b>
+      <span class="unseen">
+        of {gpu.node}: {holder && `${gpuWord(gpu.state)}, ${isNamed ? `task ${holder.task_id}` : ''}`}
+      </span>
+      <span class="who">{holderText(gpu)}</span>
+      {(holder?.owner || !gpu.online) && (
+        <span class="unseen">
+          {holder?.owner && `of ${holder.owner}`}
+          {!gpu.online && ', node is silent'}
+        </span>
+      )}
+    </>
+  );
 }
 
-export function Meters({ gpu }: { gpu: Gpu }) {
+/** All that a cell shows but for figures. */
+function lookOf(gpu: Gpu): string {
+  const { state, online, health, holder } = gpu;
+  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner]);
+}
+
+function memoryText(gpu: Gpu): string {
+  return bytesOf(gpu.memory_used_bytes, gpu.memory_total_bytes).replace(' of ', '/').replace(/\.\d+/g, '');
+}
+
+function Meters({ card, isInSight }: { card: Signal<Gpu>; isInSight: ReadonlySignal<boolean> }) {
   return (
     <span class="meters" aria-hidden="true">
-      <Bar kind="util" value={share(gpu.utilization_percent, 100)} />
-      <b>{percent(gpu.utilization_percent)}</b>
-      <Bar kind="mem" value={share(gpu.memory_used_bytes, gpu.memory_total_bytes)} />
-      <b>{bytesOf(gpu.memory_used_bytes, gpu.memory_total_bytes).replace(' of ', '/').replace(/\.\d+/g, '')}</b>
+      <LiveBar kind="util" share={() => share(card.value.utilization_percent, 100)} isInSight={isInSight} />
+      <LiveText text={() => percent(card.value.utilization_percent)} isInSight={isInSight} />
+      <LiveBar kind="mem" share={() => share(card.value.memory_used_bytes, card.value.memory_total_bytes)} isInSight={isInSight} />
+      <LiveText text={() => memoryText(card.value)} isInSight={isInSight} />
     </span>
   );
 }
 
-export function GpuCell({ card }: { card: Signal<Gpu> }) {
-  const gpu = card.value;
+export function GpuCell({ card, isInSight = ALWAYS }: { card: Signal<Gpu>; isInSight?: ReadonlySignal<boolean> }) {
+  // Only what this says decides whether the cell is drawn anew.
+  useComputed(() => lookOf(card.value)).value;
+  const gpu = card.peek();
   return (
     <a
       class={`cell s-${gpu.state}${gpu.online ? '' : ' off'}${gpu.health === 'ok' ? '' : ' sick'}`}
       href={to.gpu(gpu.node, gpu.index)}
       tabIndex={-1}
-      aria-label={label(gpu)}
       title={gpu.state_reason ?? gpu.name}
     >
       <span class="swatch" />
       <span class="head">
-        <b>{gpu.index}</b>
-        <span class="who">{holderText(gpu)}</span>
+        <CardName gpu={gpu} />
       </span>
-      <Meters gpu={gpu} />
+      <Meters card={card} isInSight={isInSight} />
     </a>
   );
 }

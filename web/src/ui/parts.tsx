@@ -55,6 +55,7 @@ const GPU_WORDS: Record<GpuState, string> = {
   vfio: 'on vfio-pci',
   quarantined: 'quarantined',
   unknown: 'unknown',
+  bare: 'bare: for machines',
   removed: 'removed',
 };
 
@@ -111,9 +112,9 @@ export function Facts({ rows }: { rows: [string, ComponentChildren][] }) {
   return (
     <dl class="facts">
       {rows.map(
-        ([name, value]) =>
+        ([name, value], i) =>
           value !== undefined && (
-            <div key={name}>
+            <div key={i}>
               <dt>{name}</dt>
               <dd>{value}</dd>
             </div>

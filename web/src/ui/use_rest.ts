@@ -18,7 +18,8 @@ export function useRest<T>(path: string | undefined): Rest<T> {
   const [isLoading, setLoading] = useState(false);
   const [turn, setTurn] = useState(0);
   const seen = useRef(0);
-  const since = epoch.value;
+  // The first snapshot is no news for what was asked beside it; unless nobody answered then.
+  const since = Math.max(1, epoch.value);
   useEffect(() => {
     if (path === undefined) return;
     const abort = new AbortController();
@@ -33,6 +34,9 @@ export function useRest<T>(path: string | undefined): Rest<T> {
     return () => abort.abort();
   }, [path, turn, since]);
   const again = useCallback(() => setTurn((n) => n + 1), []);
+  useEffect(() => {
+    if (epoch.value === 1 && state.error) again();
+  }, [epoch.value]);
   const isOurs = state.path === path;
   return { data: isOurs ? state.data : undefined, error: isOurs ? state.error : undefined, isLoading, again };
 }

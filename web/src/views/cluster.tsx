@@ -1,13 +1,15 @@
 /* The room at a glance: a row for each node, a cell for each card. */
-import { computed, type Signal } from '@preact/signals';
+import { computed, useComputed, useSignal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { memo } from '../ui/memo.ts';
-import { useLayoutEffect, useRef } from 'preact/hooks';
-import type { Gpu } from '../api/types.ts';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { Gpu, NodeSummary } from '../api/types.ts';
 import { filterFromQuery, isFiltering, matches } from '../lib/grid_filter.ts';
 import { bytesOf } from '../lib/units.ts';
 import { epoch, nodes, roster, shape } from '../live/store.ts';
 import { queryText, to } from '../router.ts';
 import { GpuCell } from '../ui/gpu_cell.tsx';
+import { watchSight } from '../ui/in_sight.ts';
+import { LiveText } from '../ui/live_text.tsx';
 import { onGridFocus, onGridKey } from '../ui/grid_keys.ts';
 import { Ago, Empty, Loading, useTitle } from '../ui/parts.tsx';
 import { Filters, Legend } from './cluster_filters.tsx';
@@ -33,13 +35,19 @@ export const rows = computed<Row[]>(() => {
     .filter((row) => !filtering || row.cards.length > 0);
 });
 
-function NodeHead({ name }: { name: string }) {
-  const node = nodes.get(name)?.value;
-  if (!node) return <a href={to.node(name)}>{name}</a>;
+/** What the head of a row shows, but for figures. */
+function headOf(node: NodeSummary): string {
+  const { online, cordon, engine_ok, engine_text, disk_ok, disk_text, gpus_known, gpu_text, cores, cores_reserved, last_seen_ms } = node;
+  return JSON.stringify([online, cordon?.kind, engine_ok, engine_text, disk_ok, disk_text, gpus_known, gpu_text, cores, cores_reserved, online || last_seen_ms]);
+}
+
+function NodeHead({ card, isInSight }: { card: Signal<NodeSummary>; isInSight: ReadonlySignal<boolean> }) {
+  useComputed(() => headOf(card.value)).value;
+  const node = card.peek();
   return (
     <>
-      <a href={to.node(name)} class={node.online ? 'name' : 'name off'}>
-        {name}
+      <a href={to.node(node.name)} class={node.online ? 'name' : 'name off'}>
+        {node.name}
       </a>
       {!node.online && (
         <span class="tag bad">
@@ -51,7 +59,7 @@ function NodeHead({ name }: { name: string }) {
       {!node.disk_ok && <span class="tag bad" title={node.disk_text}>disk full</span>}
       {!node.gpus_known && <span class="tag bad" title={node.gpu_text}>GPUs not known</span>}
       <span class="sub">
-        {node.cores_reserved} of {node.cores} cores · {bytesOf(node.memory_used_bytes, node.memory_total_bytes)}
+        {node.cores_reserved} of {node.cores} cores · <LiveText text={() => bytesOf(card.value.memory_used_bytes, card.value.memory_total_bytes)} isInSight={isInSight} />
       </span>
     </>
   );
@@ -62,24 +70,42 @@ function sameRow(a: Row, b: Row): boolean {
 }
 
 const NodeRow = memo(function NodeRow({ node, cards, total }: Row) {
+  const row = useRef<HTMLElement>(null);
+  const isInSight = useSignal(false);
+  const known = nodes.get(node);
+  useLayoutEffect(() => watchSight(row.current!, isInSight), []);
   return (
-    <section class="node-row" aria-label={`Node ${node}`}>
+    <section class="node-row" aria-label={`Node ${node}`} ref={row}>
       <div class="node-head">
-        <NodeHead name={node} />
+        {known ? <NodeHead card={known} isInSight={isInSight} /> : <a href={to.node(node)}>{node}</a>}
         {cards.length < total && <span class="sub">{cards.length} of {total} cards shown</span>}
       </div>
       <div class="cells">
         {cards.length === 0 && <span class="sub">no GPUs</span>}
         {cards.map((card) => (
-          <GpuCell key={card.peek().index} card={card} />
+          <GpuCell key={card.peek().index} card={card} isInSight={isInSight} />
         ))}
       </div>
     </section>
   );
 }, sameRow);
 
+/** So many rows are drawn at once, the others a few at a time: a page of 200 nodes answers from the first moment. */
+const AT_ONCE = 24;
+
+function useFew(total: number): number {
+  const [n, setN] = useState(AT_ONCE);
+  useEffect(() => {
+    if (n >= total) return;
+    const timer = setTimeout(() => setN(n + AT_ONCE));
+    return () => clearTimeout(timer);
+  }, [n, total]);
+  return n;
+}
+
 function Grid() {
   const list = rows.value;
+  const few = useFew(list.length);
   const grid = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => makeReachable(grid.current), [list]);
   const isDense = new URLSearchParams(queryText.value).get('view') === 'dense';
@@ -100,7 +126,7 @@ function Grid() {
   }
   return (
     <div class={isDense ? 'grid dense' : 'grid'} onKeyDown={onGridKey} onFocusCapture={onGridFocus} ref={grid}>
-      {list.map((row) => (
+      {list.slice(0, few).map((row) => (
         <NodeRow key={row.node} {...row} />
       ))}
     </div>

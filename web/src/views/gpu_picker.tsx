@@ -4,7 +4,7 @@ import type { Gpu, Refusal } from '../api/types.ts';
 import { nodeOf, type Choice } from '../lib/target.ts';
 import { bytes } from '../lib/units.ts';
 import { nodes, roster, shape } from '../live/store.ts';
-import { holderText } from '../ui/gpu_cell.tsx';
+import { CardName } from '../ui/gpu_cell.tsx';
 import { Ago, Empty, gpuWord } from '../ui/parts.tsx';
 
 const MANY = 12;
@@ -24,13 +24,11 @@ function Card({ card, isChosen, isRefused, onToggle }: { card: Signal<Gpu>; isCh
       type="button"
       class={`pick s-${gpu.state}${isRefused ? ' refused' : ''}`}
       aria-pressed={isChosen}
-      aria-label={`GPU ${gpu.index} of ${gpu.node}: ${gpuWord(gpu.state)}${holder ? `, held by ${holder.kind} ${holder.task_id} ${holder.name}${holder.owner ? ` of ${holder.owner}` : ''}` : ''}`}
       title={gpu.state_reason ?? gpu.name}
       onClick={onToggle}
     >
       <span class="swatch" aria-hidden="true" />
-      <b>{gpu.index}</b>
-      <span class="who">{holderText(gpu)}</span>
+      <CardName gpu={gpu} />
       <span class="sub">{holder?.owner ?? bytes(gpu.memory_total_bytes)}</span>
     </button>
   );

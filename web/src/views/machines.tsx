@@ -1,7 +1,7 @@
 /* Virtual machines: all of them, and one. */
 import { path, post } from '../api/client.ts';
-import type { Vps } from '../api/types.ts';
-import { bytes } from '../lib/units.ts';
+import type { Guest, Vps } from '../api/types.ts';
+import { bytes, bytesOf, celsius, percent } from '../lib/units.ts';
 import { quoteWord } from '../lib/shell_words.ts';
 import { epoch, machineIds, machines } from '../live/store.ts';
 import { go, to } from '../router.ts';
@@ -109,6 +109,29 @@ export function MachinesView() {
   );
 }
 
+function guestState(guest: Guest): string {
+  if (!guest.heard) return 'nothing heard of it yet';
+  if (guest.silent) return 'silent for a minute or more';
+  if (guest.late) return 'not ready within the time of its node';
+  return guest.ready ? 'ready' : 'starting for the first time';
+}
+
+/** The guest's own word; nothing depends on it. */
+function GuestFacts({ guest }: { guest: Guest }) {
+  return (
+    <Section title="What the guest says of itself">
+      <Facts
+        rows={[
+          ['State', guestState(guest)],
+          ['Address', guest.address ?? 'not told'],
+          ['Driver', guest.driver === undefined ? 'not told' : [guest.driver, guest.driver_version, guest.driver_text].filter(Boolean).join(' · ')],
+          ...guest.gpus.map((gpu): [string, string] => ['GPU', `${gpu.name}: ${percent(gpu.utilization_percent)}, ${bytesOf(gpu.memory_used_bytes, gpu.memory_total_bytes)}, ${celsius(gpu.temperature_celsius)}`]),
+        ]}
+      />
+    </Section>
+  );
+}
+
 export function MachineView({ id }: { id: number }) {
   machineIds.value;
   const vps = machines.get(id)?.value;
@@ -140,6 +163,7 @@ export function MachineView({ id }: { id: number }) {
           ))}
         </div>
       </div>
+      {vps.cards && <p class="note">{vps.cards}</p>}
       {outcome && <p class="note warn">{outcome}</p>}
       <div class="columns">
         <Section title="Facts">
@@ -168,6 +192,7 @@ export function MachineView({ id }: { id: number }) {
             As {vps.user}, with the key that it was created with. Its console: <code>{`kohakuriver vps console ${quoteWord(vps.name)}`}</code>
           </p>
         </Section>
+        {vps.guest && <GuestFacts guest={vps.guest} />}
       </div>
       {vps.task_id > 0 && <LogView key={vps.task_id} id={vps.task_id} revision={vps.state} isOver={OFF.includes(vps.state)} />}
     </>

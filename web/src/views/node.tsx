@@ -165,6 +165,12 @@ export function NodeView({ name }: { name: string }) {
         {node.gpus_simulated && <span class="tag warn">GPUs are simulated</span>}
         <Orders node={node} />
       </div>
+      {node.vfio?.map((change) => (
+        <p key={change.owner} class="note warn">
+          Cards are on their way for {change.owner}: {change.state}, {change.step}
+          {change.reason && `: ${change.reason}`}
+        </p>
+      ))}
       {node.cordon && <MarkNote mark={node.cordon} what="The node" />}
       <Section title={node.gpus_known ? `${node.gpus_free} of ${node.gpus_total} GPUs free` : 'GPUs: not known'}>
         {row.cards.length === 0 && <Empty>{node.gpus_known ? 'This node has no GPUs.' : (node.gpu_text ?? 'This node has not told its GPUs.')}</Empty>}

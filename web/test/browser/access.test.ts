@@ -97,16 +97,16 @@ pageTest('keys lead everywhere', '/', async ({ page }) => {
 pageTest('arrows go through the grid, Enter opens a card', '/', async ({ page }) => {
   const first = page.locator('.node-row', { hasText: 'mynode' }).locator('.cell').first();
   await first.waitFor();
-  const label = () => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? '');
+  const label = () => page.evaluate(() => document.activeElement?.getAttribute('href') ?? '');
   assert.equal(await page.locator('.cell[tabindex="0"]').count(), 1, 'one stop for Tab');
   await first.focus();
   await page.keyboard.press('ArrowRight');
-  assert.match(await label(), /^GPU 1 of mynode/);
+  assert.match(await label(), /mynode\/gpus\/1$/);
   await page.keyboard.press('ArrowDown');
-  assert.match(await label(), /^GPU 1 of node2/);
+  assert.match(await label(), /node2\/gpus\/1$/);
   await page.keyboard.press('ArrowUp');
   await page.keyboard.press('ArrowLeft');
-  assert.match(await label(), /^GPU 0 of mynode/);
+  assert.match(await label(), /mynode\/gpus\/0$/);
   assert.equal(await page.locator('.cell[tabindex="0"]').count(), 1);
   await page.keyboard.press('Enter');
   await page.waitForURL('**/nodes/mynode/gpus/0');
@@ -116,7 +116,7 @@ pageTest('arrows go through the grid, Enter opens a card', '/', async ({ page })
 pageTest('colours are not all: each state has a pattern of its own and a word', '/', async ({ page }) => {
   await page.locator('.cell').first().waitFor();
   const looks = await page.evaluate(() => {
-    const states = ['free', 'leased', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'removed'];
+    const states = ['free', 'leased', 'in_use', 'draining', 'foreign', 'orphaned', 'switching', 'vfio', 'quarantined', 'unknown', 'bare', 'removed'];
     return states.map((state) => {
       const chip = document.createElement('span');
       const swatch = document.createElement('span');

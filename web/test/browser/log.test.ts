@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { cluster, pageTest, step } from './setup.ts';
 
 pageTest('a log is followed live, both streams, searched and downloaded', '/', async ({ page }) => {
-  const id = await cluster.submit('mynode', ['sh', '-c', 'for i in 1 2 3 4 5 6 7 8; do echo "step $i"; echo "oops $i" >&2; sleep 1; done; printf "no end of line"; sleep 2']);
+  const id = await cluster.submit('mynode', ['sh', '-c', 'for i in 1 2 3 4 5 6 7 8; do echo "step $i"; echo "oops $i" >&2; sleep 0.6; done; printf "no end of line"; sleep 2']);
   await page.goto(`${cluster.url}/tasks/${id}`);
   await page.getByText('step 1', { exact: true }).waitFor();
   assert.equal(await page.getByText('step 8', { exact: true }).count(), 0, 'it is still being written');
@@ -26,15 +26,15 @@ pageTest('a log is followed live, both streams, searched and downloaded', '/', a
 });
 
 pageTest('a huge log: the page stays small, and its end is in sight', '/', async ({ page }) => {
-  const id = await cluster.submit('mynode', ['seq', '1', '150000']);
+  const id = await cluster.submit('mynode', ['seq', '1', '60000']);
   await page.goto(`${cluster.url}/tasks/${id}`);
-  await page.getByText('150000', { exact: true }).waitFor({ timeout: 30000 });
+  await page.getByText('60000', { exact: true }).waitFor({ timeout: 30000 });
   assert.ok((await page.locator('.line').count()) < 150);
-  await page.getByText('150,000 lines').waitFor();
+  await page.getByText('60,000 lines').waitFor();
   await page.locator('.log').evaluate((box) => (box.scrollTop = 0));
   await page.getByText('1', { exact: true }).first().waitFor();
   await page.getByRole('button', { name: 'To the end' }).click();
-  await page.getByText('150000', { exact: true }).waitFor();
+  await page.getByText('60000', { exact: true }).waitFor();
 });
 
 pageTest('a task that says nothing', '/', async ({ page }) => {

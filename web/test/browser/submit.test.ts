@@ -25,7 +25,7 @@ pageTest('a form that is filled in becomes a task that runs', '/submit', async (
 
 pageTest('a card that is held: the picker says who has it, the refusal says why', '/submit', async ({ page }) => {
   await page.getByLabel('Command', { exact: true }).fill('true');
-  const card = page.getByRole('button', { name: /^GPU 1 of mynode: in use, held by task \d+ by form of ana/ });
+  const card = page.getByRole('button', { name: /^GPU 1 of mynode: in use, task \d+ by form of ana/ });
   await card.click();
   await page.getByText('it would be refused now').waitFor();
   await page.getByRole('button', { name: 'Submit', exact: true }).click();
