@@ -10,7 +10,7 @@ import { gpuWord } from './parts.tsx';
 /** Who has it, or what it is: the words in sight. */
 export function holderText(gpu: Gpu): string {
   const holder = gpu.holder;
-  if (!holder) return gpuWord(gpu.state);
+  if (!holder) return gpu.cordon && gpu.state === 'quarantined' ? 'cordoned' : gpuWord(gpu.state);
   if (holder.kind === 'orphan') return `orphan ${holder.task_id}`;
   return holder.name || `task ${holder.task_id}`;
 }
@@ -40,7 +40,7 @@ export function CardName({ gpu }: { gpu: Gpu }) {
 /** All that a cell shows but for figures. */
 function lookOf(gpu: Gpu): string {
   const { state, online, health, holder } = gpu;
-  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner]);
+  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner, gpu.cordon?.kind]);
 }
 
 function memoryText(gpu: Gpu): string {
