@@ -52,7 +52,7 @@ def sources():
             below[:] = [name for name in below if name not in NO_SOURCES]
         below.sort()
         folders.append(Path(folder))
-        files += [Path(folder) / name for name in names]
+        files += [Path(folder) / name for name in names if ".timestamp-" not in name]  # vite's own, for a moment
     return sorted(files) + [COMPRESS], folders
 
 

@@ -169,7 +169,7 @@ def bench_switch(build):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,machines,switch,runner,host,dashboard")
+    parser.add_argument("--only", default="ledger,recovery,sim,submissions,kill9,latency,machines,switch,runner,host,streams,dashboard")
     options = parser.parse_args()
     build = Path(options.build).resolve()
     os.environ["KR_BUILD"] = str(build)
@@ -203,11 +203,12 @@ def main():
         monitoring.bench_runner(cluster, row, rss_mib)
     if "host" in wanted:
         monitoring.bench_host(cluster, build, row, rss_mib)
+    if "streams" in wanted:
         streams.bench_streams(cluster, build, row, rss_mib)
-    if "machines" in wanted:
-        bench_machines.bench_machines(cluster, row)
     if "dashboard" in wanted:
         dashboard.bench_dashboard(cluster, build, row)
+    if "machines" in wanted:
+        bench_machines.bench_machines(cluster, row)
     if "switch" in wanted:
         bench_switch(build)
     (build / "bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
