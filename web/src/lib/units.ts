@@ -71,6 +71,12 @@ export function span(ms: number): string {
   return pair(s, 86400, 'd', 3600, 'h', 864000);
 }
 
+/** In its largest unit alone: "3 h" */
+export function roughSpan(ms: number): string {
+  const [first] = span(ms).split(' ');
+  return first!;
+}
+
 function pair(s: number, big: number, bigName: string, small: number, smallName: string, only: number): string {
   const rest = Math.floor((s % big) / small);
   const head = `${Math.floor(s / big)}${NBSP}${bigName}`;

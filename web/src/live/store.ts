@@ -13,6 +13,8 @@ export const epoch = signal(0);
 export const shape = signal(0);
 export const figures = signal(0);
 export const version = signal('');
+/** The host is another version than the one that this page came from. */
+export const isOutdated = signal(false);
 export const storageProblem = signal<string | undefined>(undefined);
 export const taskCounts = signal<Record<string, number>>({});
 
@@ -95,6 +97,7 @@ function takeSnapshot(s: Snapshot): void {
   replaceAll(nodes, s.nodes, (node) => node.name);
   replaceAll(gpus, s.gpus, gpuKey);
   replaceAll(machines, s.vps, (vps) => vps.id);
+  if (version.peek() && version.peek() !== s.version) isOutdated.value = true;
   version.value = s.version;
   storageProblem.value = s.storage_problem;
   taskCounts.value = s.task_counts;

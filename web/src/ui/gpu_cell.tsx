@@ -1,8 +1,9 @@
 /* One card of the grid. It is drawn anew when its state or its holder changes; figures are written into it. */
 import { useComputed, type ReadonlySignal, type Signal } from '@preact/signals';
 import type { Gpu } from '../api/types.ts';
-import { bytesOf, percent, share } from '../lib/units.ts';
+import { bytesOf, percent, roughSpan, share } from '../lib/units.ts';
 import { to } from '../router.ts';
+import { slowNow } from './clock.ts';
 import { ALWAYS } from './in_sight.ts';
 import { LiveBar, LiveText } from './live_text.tsx';
 import { gpuWord } from './parts.tsx';
@@ -10,7 +11,7 @@ import { gpuWord } from './parts.tsx';
 /** Who has it, or what it is: the words in sight. */
 export function holderText(gpu: Gpu): string {
   const holder = gpu.holder;
-  if (!holder) return gpuWord(gpu.state);
+  if (!holder) return gpu.cordon && gpu.state === 'quarantined' ? 'cordoned' : gpuWord(gpu.state);
   if (holder.kind === 'orphan') return `orphan ${holder.task_id}`;
   return holder.name || `task ${holder.task_id}`;
 }
@@ -40,7 +41,15 @@ export function CardName({ gpu }: { gpu: Gpu }) {
 /** All that a cell shows but for figures. */
 function lookOf(gpu: Gpu): string {
   const { state, online, health, holder } = gpu;
-  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner]);
+  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner, gpu.cordon?.kind]);
+}
+
+/** A card that somebody holds and has not used for so long says so in place of its 0 %. */
+const IDLE_MS = 300000;
+
+function utilText(gpu: Gpu): string {
+  const idleMs = gpu.holder && gpu.idle_since_ms ? slowNow.value - gpu.idle_since_ms : 0;
+  return idleMs >= IDLE_MS ? `idle ${roughSpan(idleMs)}` : percent(gpu.utilization_percent);
 }
 
 function memoryText(gpu: Gpu): string {
@@ -51,7 +60,7 @@ function Meters({ card, isInSight }: { card: Signal<Gpu>; isInSight: ReadonlySig
   return (
     <span class="meters" aria-hidden="true">
       <LiveBar kind="util" share={() => share(card.value.utilization_percent, 100)} isInSight={isInSight} />
-      <LiveText text={() => percent(card.value.utilization_percent)} isInSight={isInSight} />
+      <LiveText text={() => utilText(card.value)} isInSight={isInSight} />
       <LiveBar kind="mem" share={() => share(card.value.memory_used_bytes, card.value.memory_total_bytes)} isInSight={isInSight} />
       <LiveText text={() => memoryText(card.value)} isInSight={isInSight} />
     </span>

@@ -1,6 +1,6 @@
 /* What stands around every view: the menu, whether the stream lives, the list of keys. */
 import { useEffect, useRef } from 'preact/hooks';
-import { connection, epoch, retryNow, storageProblem, version } from '../live/store.ts';
+import { connection, epoch, isOutdated, retryNow, storageProblem, version } from '../live/store.ts';
 import { local } from '../lib/times.ts';
 import { span } from '../lib/units.ts';
 import { route, type Route } from '../router.ts';
@@ -73,6 +73,14 @@ export function Banner() {
           </span>
           <button type="button" class="small" onClick={retryNow}>
             Retry now
+          </button>
+        </div>
+      )}
+      {isOutdated.value && (
+        <div class="banner">
+          <span role="status">The host is now version {version.value}, and this page is older.</span>
+          <button type="button" class="small" onClick={() => location.reload()}>
+            Load it anew
           </button>
         </div>
       )}

@@ -1,10 +1,11 @@
 /* One card: who is on it, by lease and by process; its figures, health and history; what operators may order. */
 import type { Signal } from '@preact/signals';
+import type { ComponentChildren } from 'preact';
 import { path, post } from '../api/client.ts';
 import type { Gpu, Process } from '../api/types.ts';
 import { GpuCharts, SpanChoice } from '../charts/gpu_charts.tsx';
 import { bytes, bytesOf, celsius, count, megahertz, percent, share, watts } from '../lib/units.ts';
-import { epoch, gpus, roster } from '../live/store.ts';
+import { epoch, gpus, machineIds, machines, roster } from '../live/store.ts';
 import { to } from '../router.ts';
 import { AuditList } from '../ui/audit_list.tsx';
 import { ask } from '../ui/orders.tsx';
@@ -39,6 +40,12 @@ function orderOrphan(gpu: Gpu, action: 'kill' | 'release'): void {
   });
 }
 
+/** The machine whose start the holder is, if it is one. */
+function machineOf(gpu: Gpu): [string, ComponentChildren][] {
+  const id = machineIds.value.find((n) => machines.get(n)?.value.task_id === gpu.holder?.task_id && machines.get(n)?.value.holds_lease);
+  return id === undefined ? [] : [['Machine', <a href={to.machine(id)}>{machines.get(id)!.value.name}</a>]];
+}
+
 function HolderFacts({ gpu }: { gpu: Gpu }) {
   const holder = gpu.holder;
   if (!holder) return <Empty>{gpu.free ? 'Nobody: it can be granted now.' : 'Nobody has a lease on it.'}</Empty>;
@@ -47,6 +54,7 @@ function HolderFacts({ gpu }: { gpu: Gpu }) {
       <Facts
         rows={[
           [holder.kind === 'orphan' ? 'Orphan' : 'Task', holder.kind === 'task' ? <a href={to.task(holder.task_id)}>{`${holder.task_id} ${holder.name}`}</a> : String(holder.task_id)],
+          ...machineOf(gpu),
           ['Owner', holder.owner ?? 'not told'],
           ['Since', <><Time ms={holder.since_ms} /> (<Ago ms={holder.since_ms} />)</>],
           ['Idle', gpu.idle_since_ms ? <>since <Ago ms={gpu.idle_since_ms} /></> : 'no'],

@@ -4,6 +4,7 @@ import './submit.test.ts';
 import './log.test.ts';
 import './live.test.ts';
 import './orders.test.ts';
+import './machines.test.ts';
 import './hostile.test.ts';
 import './access.test.ts';
 import './outage.test.ts';

@@ -8,12 +8,13 @@ const ROOT = process.env['KR_ROOT'] ?? join(dirname(new URL(import.meta.url).pat
 
 export class Cluster {
   private readonly child: ChildProcess;
-  private readonly waiting: ((line: string) => void)[] = [];
+  private readonly waiting: { resolve: (line: string) => void; reject: (why: Error) => void }[] = [];
   url = '';
 
   private constructor() {
     this.child = spawn('/usr/bin/python3', [join(ROOT, 'tests/web/bed.py')], { stdio: ['pipe', 'pipe', process.env['VERBOSE'] ? 'inherit' : 'ignore'] });
-    createInterface({ input: this.child.stdout! }).on('line', (line) => this.waiting.shift()?.(line));
+    createInterface({ input: this.child.stdout! }).on('line', (line) => this.waiting.shift()?.resolve(line));
+    this.child.once('exit', () => this.waiting.splice(0).forEach(({ reject }) => reject(new Error('the cluster has ended'))));
   }
 
   static async start(): Promise<Cluster> {
@@ -25,10 +26,7 @@ export class Cluster {
   }
 
   private async answer(): Promise<Record<string, unknown>> {
-    const line = await new Promise<string>((resolve, reject) => {
-      this.waiting.push(resolve);
-      this.child.once('exit', () => reject(new Error('the cluster has ended')));
-    });
+    const line = await new Promise<string>((resolve, reject) => this.waiting.push({ resolve, reject }));
     return JSON.parse(line) as Record<string, unknown>;
   }
 

@@ -32,6 +32,11 @@ test('spans have at most two units', () => {
   for (const [ms, text] of cases) assert.equal(plain(units.span(ms)), text);
 });
 
+test('rough spans have one unit', () => {
+  assert.equal(plain(units.roughSpan(3 * 3600000 + 12 * 60000)), '3 h');
+  assert.equal(plain(units.roughSpan(32 * 60000)), '32 min');
+});
+
 test('sizes are read as the command line reads them', () => {
   const cases: [string, number | undefined][] = [['512M', 512 * 2 ** 20], ['16G', 16 * 2 ** 30], ['1.5T', 1.5 * 2 ** 40], ['64 GiB', 64 * 2 ** 30], ['100', 100], ['0', 0], ['', undefined], ['-1G', undefined], ['1e9', undefined], ['16X', undefined], ['9999999P', undefined]];
   for (const [text, bytes] of cases) assert.equal(units.parseBytes(text), bytes, text);
