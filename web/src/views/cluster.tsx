@@ -90,14 +90,14 @@ const NodeRow = memo(function NodeRow({ node, cards, total }: Row) {
   );
 }, sameRow);
 
-/** So many rows are drawn at once, the others a few at a time: a page of 200 nodes answers from the first moment. */
+/** So many rows are drawn at once, the others after them: a page of 200 nodes answers from the first moment. */
 const AT_ONCE = 24;
 
 function useFew(total: number): number {
   const [n, setN] = useState(AT_ONCE);
   useEffect(() => {
     if (n >= total) return;
-    const timer = setTimeout(() => setN(n + AT_ONCE));
+    const timer = setTimeout(() => setN(3 * n));
     return () => clearTimeout(timer);
   }, [n, total]);
   return n;
