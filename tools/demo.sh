@@ -266,7 +266,7 @@ cleanup() {
 
 keep() {
     trap - EXIT INT TERM HUP
-    say "It is left running. To use it:"
+    say "It is left running. The dashboard: $KOHAKURIVER_HOST/ ; on the command line:"
     cat <<TEXT
   In a browser: $KOHAKURIVER_HOST/
   export KOHAKURIVER_HOST=$KOHAKURIVER_HOST PATH=$root/build:\$PATH

@@ -375,11 +375,23 @@ static bool list_has(const json_t *list, const char *text) {
     return false;
 }
 
+/* "PCI-10de-2330-0000:18:00.0": a lease may name a card by its place, and keeps that name when the card has told a better one. */
+static bool has_place(const json_t *uuids, const char *address) {
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach (uuids, i, item)
+        if (g_str_has_prefix(json_string_value(item) ? json_string_value(item) : "", "PCI-") &&
+            g_str_has_suffix(json_string_value(item), address))
+            return true;
+    return false;
+}
+
 /* A check touches only the cards asked about (L57), and those that have not said who they are. */
 static bool is_asked(struct gpu_looker *looker, const char *address, const json_t *uuids) {
     const char *known = memory_of(looker, address)->kept->uuid;
 
-    return !uuids || !known[0] || list_has(uuids, known);
+    return !uuids || !known[0] || list_has(uuids, known) || has_place(uuids, address);
 }
 
 static void probe(struct gpu_looker *looker, size_t backend, struct gpu_looks *looks) {

@@ -62,7 +62,8 @@ static char *xid_why(struct gpu_monitor *monitor, const char *uuid) {
                   : NULL;
 }
 
-/* A card without a driver says where it is and not who it is; which one that is, is remembered. */
+/* A card without a driver says where it is and not who it is; which one that is, is remembered. And one that is leased by its place may
+ * have told who it is since. */
 static const struct gpu_report_card *card_of(const struct gpu_monitor *monitor, const struct gpu_report *report,
                                              const char *uuid) {
     const struct gpu_report_card *card = gpu_report_card_by_uuid(report, uuid);
@@ -70,7 +71,8 @@ static const struct gpu_report_card *card_of(const struct gpu_monitor *monitor, 
 
     for (guint i = 0; !card && entry && i < report->cards->len; i++) {
         const struct gpu_report_card *other = report->cards->pdata[i];
-        if (other->gpu->condition == GPU_CONDITION_BARE && strcmp(other->gpu->pci, entry->pci) == 0)
+        if ((other->gpu->condition == GPU_CONDITION_BARE || g_str_has_prefix(uuid, "PCI-")) &&
+            strcmp(other->gpu->pci, entry->pci) == 0)
             card = other;
     }
     return card;

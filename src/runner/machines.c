@@ -108,9 +108,11 @@ static const struct vm_devices_ops devices = {.bind = bind_cards, .give_back = g
 
 /* What is going on with a card, and what ends it. */
 static char *words_of(const struct vfio_hold *hold) {
+    const char *step = hold->step[0] ? hold->step : "about to begin";
+
     switch (hold->state) {
-    case VFIO_BINDING: return g_strdup_printf("binding to vfio-pci for %s: %s", hold->owner, hold->step);
-    case VFIO_GIVING_BACK: return g_strdup_printf("being given back by %s: %s", hold->owner, hold->step);
+    case VFIO_BINDING: return g_strdup_printf("binding to vfio-pci for %s: %s", hold->owner, step);
+    case VFIO_GIVING_BACK: return g_strdup_printf("being given back by %s: %s", hold->owner, step);
     case VFIO_BOUND: return g_strdup_printf("bound to vfio-pci for %s", hold->owner);
     case VFIO_STUCK:
         return g_strdup_printf(

@@ -222,6 +222,11 @@ static void start_give_back(struct vfio_switcher *s) {
 
     if (!hold) {
         answer(s, NULL, NULL);
+    } else if (hold->state == VFIO_STUCK && !vfio_plan_lock(s, hold->owner, NULL)) {
+        /* The write is still in the kernel. It is watched; whoever asks again must not keep the others waiting. */
+        g_autofree char *cards = cards_of_hold(hold);
+        kr_fail(&error, TIMEOUT, "give %s back: %s", cards, hold->reason);
+        answer_error(s, error);
     } else if (hold->gpus->len == 0) {
         kr_fail(&error, IO, "give back what %s holds: %s", hold->owner, hold->reason);
         answer_error(s, error);

@@ -26,6 +26,7 @@ enum { N_CARDS = 4, DEADLINE_MS = 20000, POLL_US = 300 };
 struct card {
     char uuid[16];
     char *busy; /* why it is not free, or NULL */
+    bool is_bare;
     bool leased, minor_unknown;
     const char *nodes; /* "/dev/dri/renderD128 /dev/kfd"; NULL: NVIDIA's */
 };
@@ -79,6 +80,7 @@ static inline void on_check(uv_timer_t *timer) {
         struct card *card = card_of(call->f, call->checks[i].uuid);
         call->checks[i].why = card ? card->busy : (char *)"no such card";
         call->checks[i].is_free = call->checks[i].why == NULL;
+        call->checks[i].is_bare = call->checks[i].is_free && card->is_bare;
         call->checks[i].proof.facts = call->checks[i].is_free ? PROOF_CARD : 0;
     }
     uv_close((uv_handle_t *)timer, on_check_closed);

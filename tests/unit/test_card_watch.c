@@ -263,7 +263,13 @@ static pid_t worker_pid(void) {
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     pids = g_strsplit(g_strstrip(text), " ", -1);
-    return pids[0] ? (pid_t)g_ascii_strtoll(pids[0], NULL, 10) : 0;
+    for (char **pid = pids; *pid; pid++) { /* others may be here that a killed switcher left */
+        g_autofree char *comm_path = g_strdup_printf("/proc/%s/comm", *pid), *comm = NULL;
+
+        if (g_file_get_contents(comm_path, &comm, NULL, NULL) && strcmp(comm, "fake_worker\n") == 0)
+            return (pid_t)g_ascii_strtoll(*pid, NULL, 10);
+    }
+    return 0;
 }
 
 /* Workers come and go while a machine has the card: none opens it. So does the runner. */
@@ -383,6 +389,36 @@ static void test_bare(struct node *n, const void *data) {
     g_assert_false(f->is_free[0]);
 }
 
+/* Leased by its place; then somebody loads the driver. The lease's name stays good, for the proof too, and when it is over the card has its
+ * own. */
+static void test_named_by_its_place(struct node *n, const void *data) {
+    static const char place[] = "PCI-10de-2330-" CARD;
+    static const char *const places[] = {place};
+    struct fixture *f = &n->f;
+    g_autofree char *link = g_build_filename(f->root, "sys/bus/pci/devices/" CARD "/driver", NULL);
+    int checked = f->checks_done;
+
+    stop_switcher(n);
+    stop_monitor(f);
+    unlink(link);
+    unlink(f->index_path);
+    start_monitor(f);
+    start_switcher(n);
+    WAIT_FOR(f, count(f) == 4 && gpu(f, 0)->condition == GPU_CONDITION_BARE);
+    g_assert_cmpstr(gpu(f, 0)->uuid, ==, place);
+    gpu_monitor_set_leased(f->monitor, place, true);
+    tree_set_driver(f->root, CARD, "nvidia");
+    kill(worker_pid(), SIGKILL); /* a library knows the cards of its start */
+    WAIT_FOR(f, all_ok(f));
+    g_assert_cmpstr(gpu(f, 0)->uuid, ==, place);
+    gpu_monitor_check(f->monitor, places, 1, on_checked, f);
+    WAIT_FOR(f, f->checks_done > checked);
+    g_assert_true(f->is_free[0]);
+    gpu_monitor_set_leased(f->monitor, place, false);
+    WAIT_FOR(f, strcmp(gpu(f, 0)->uuid, uuid_of(f, 0)) == 0);
+    g_assert_cmpint(gpu(f, 0)->index, ==, 0);
+}
+
 int main(int argc, char **argv) {
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
 
@@ -401,5 +437,6 @@ int main(int argc, char **argv) {
     ADD("long_switch", test_long_switch);
     ADD("old_library", test_old_library);
     ADD("bare", test_bare);
+    ADD("named_by_its_place", test_named_by_its_place);
     return g_test_run();
 }

@@ -123,6 +123,16 @@ static void test_foreign(struct fixture *f, gconstpointer data) {
     ack_all_gone(f, 1);
 }
 
+/* The second key: a container on a card without a driver would start and find nothing. */
+static void test_bare(struct fixture *f, gconstpointer data) {
+    f->cards[1].is_bare = true;
+    start(f, 1, "01", "sim");
+    g_assert_cmpstr(wait_state(f, 1, TASK_FAILED, true)->reason, ==,
+                    "GPU 1 (GPU-1) of node n1 has no driver: a machine could use it, a container cannot");
+    g_assert_cmpint(sim_world_starts(f->world), ==, 0);
+    ack_all_gone(f, 1);
+}
+
 static void test_start_refused(struct fixture *f, gconstpointer data) {
     start(f, 1, "0", "sim startfail=could_not_select_device_driver");
     g_assert_cmpstr(wait_state(f, 1, TASK_FAILED, true)->reason, ==,
@@ -548,6 +558,7 @@ int main(int argc, char **argv) {
     ADD("numa", test_numa);
     ADD("image-missing", test_image);
     ADD("L10-foreign-process", test_foreign);
+    ADD("L15-no-driver", test_bare);
     ADD("start-refused-by-the-engine", test_start_refused);
     ADD("L52-exactly-the-leased-gpus", test_wrong_gpus);
     ADD("device-nodes", test_device_nodes);

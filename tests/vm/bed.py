@@ -225,7 +225,7 @@ class Bed:
         argv = [self.qemu, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64", "-smp", str(self.cpus), "-m", str(self.memory_mib),
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
                 "-device", "intel-iommu,intremap=on,caching-mode=on", "-kernel", str(self.vmlinux), "-initrd", str(image),
-                "-append", "console=ttyS0 quiet intel_iommu=on panic=-1", "-audiodev", "none,id=a0"]
+                "-append", "console=ttyS0 quiet intel_iommu=on no_timer_check panic=-1", "-audiodev", "none,id=a0"]
         for device in DEVICES:
             argv += ["-device", device]
         begin = time.monotonic()

@@ -37,12 +37,16 @@ start_host() {
 
 # In the environment of the caller, with a crash point for instance; more options behind.
 start_runner() {
+    cat /run/runner.log >>/run/runners.log 2>/dev/null
+    : >/run/runner.log
     kohakuriver runner --node-name=n --state-dir=$S --join-token-file=/run/host/join-token --engine=simulated --default-image=img \
         --nvml-library=/lib/libnvidia-ml.so.1 --gpu-interval-ms=300 --gpu-deadline-ms=5000 --vm-accel=tcg --vm-stop-grace-ms=8000 \
         --drain-timeout-ms=4000 "$@" >>/run/runner.log 2>&1 &
     runner_pid=$!
 }
 
+# The runner that was started last: the host still takes the one before for online for a while.
+connected() { grep -q "connected to" /run/runner.log && online; }
 online() { kohakuriver node status n -f json | grep -q '"online": *true'; }
 can_run() { kohakuriver node status n -f json | grep -q '"vm_ok": *true'; }
 

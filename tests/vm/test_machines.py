@@ -23,7 +23,7 @@ until_ok 30 gpu_is 1 free
 say START "$(drivers 0000:01:00)"
 """
 END = """
-echo RUNNER-LOG; tail -40 /run/runner.log
+echo RUNNER-LOG; tail -40 /run/runners.log /run/runner.log; cat /run/out
 echo HOST-LOG; tail -20 /run/host.log
 """
 bed = None
@@ -59,7 +59,7 @@ until_ok 30 task_is $task running
 say MACHINE-REFUSED "$(create vm1 1)"
 kohakuriver task kill $task >/dev/null
 until_ok 30 gpu_is 1 free
-say CREATED "$(create vm1 1 --wait | tail -1)"
+say CREATED "$(create vm1 1 --wait | grep running)"
 say RUNNING "$(drivers 0000:01:00) | $(vps_state vm1) | $(gpu_state 1) | $(journals)"
 kohakuriver vps status vm1 | sed 's/^/STATUS /'
 kohakuriver node status n | sed 's/^/NODE /'
@@ -104,7 +104,7 @@ def test_cards_without_a_driver_and_groups():
     result = run("""
 until_ok 20 gpu_is 3 bare
 say CONTAINER "$(kohakuriver task submit -t n::3 -- true 2>&1)"
-say CREATED "$(create vm1 3 --wait | tail -1)"
+say CREATED "$(create vm1 3 --wait | grep running)"
 say RUNNING "$(drivers 0000:03:00) | $(gpu_state 3)"
 say STRANGER "$(create vm2 4 --wait)"
 until_ok 30 gpu_is 4 bare
@@ -132,7 +132,7 @@ until_ok 60 vps_is vm1 running
 pid=$(pidof vm1 qemu-system-x86_64)
 kill -9 $runner_pid; sleep 1
 start_runner
-until_ok 30 online; sleep 2
+until_ok 60 connected; sleep 2
 say RUNNER "$(drivers 0000:01:00) | $(vps_state vm1) | $([ "$pid" = "$(pidof vm1 qemu-system-x86_64)" ] && echo same)"
 say HELD "$(kohakuriver task submit -t n::1 -- true 2>&1)"
 kill -9 $runner_pid; kill -9 $(pidof vm1 qemu-system-x86_64); sleep 1 # both at once
@@ -154,16 +154,18 @@ for point in %s; do
     export KOHAKURIVER_FAULT
     start_runner
     unset KOHAKURIVER_FAULT
-    until_ok 60 online
+    until_ok 60 connected
     until_ok 60 gpu_is 1 free
     n=$(( n + 1 ))
     create vm-$n 1 --wait >/run/out 2>&1 &
-    until_ok 100 sh -c "! kill -0 $runner_pid || grep -q running /run/out"
+    never=
+    until_ok 100 sh -c "! kill -0 $runner_pid || grep -q running /run/out" || never=1
     kohakuriver vps stop vm-$n >/dev/null 2>&1
+    [ -z "$never" ] || kill -9 $runner_pid
     wait $runner_pid
     say KILLED "$? $point $(drivers 0000:01:00)"
     start_runner
-    until_ok 60 online
+    until_ok 60 connected
     until_ok 100 sh -c ". /guest.sh; . /machines.sh; vps_is vm-$n stopped || vps_is vm-$n failed"
     until_ok 60 gpu_is 1 free
     say ENDED "$(vps_state vm-$n) $(drivers 0000:01:00) | $(gpu_state 1) $(journals) | $(kohakuriver vps status vm-$n | grep ^reason)"
@@ -200,6 +202,7 @@ def test_R7_L70_a_card_that_is_stuck_on_its_way_back():
     result = run("""
 kill $runner_pid; wait $runner_pid
 start_runner --vfio-deadline-ms=1500
+until_ok 60 connected
 until_ok 30 can_run
 until_ok 30 gpu_is 1 free
 create vm1 1 --wait >/dev/null
@@ -213,7 +216,7 @@ kohakuriver gpu list --wide 2>/dev/null | sed 's/^/LIST /'
 kohakuriver vps status vm1 | sed 's/^/STATUS /'
 kohakuriver node status n -f json | tr -d '\n ' | grep -o '"vfio":\[{.*"state":"stuck"' | cut -c1-40 | sed 's/^/JSON /'
 say REFUSED "$(kohakuriver task submit -t n::1 -- true 2>&1)"
-say OTHER "$(create vm2 3 --wait | tail -1)"
+say OTHER "$(create vm2 3 --wait | grep running)"
 kill -9 $holder
 until_ok 60 vps_is vm1 stopped
 until_ok 60 gpu_is 1 free
