@@ -20,6 +20,9 @@ export interface PlotOptions {
 }
 
 const HEIGHT = 120;
+const DAY = 86400;
+const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
+const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 
 function colour(element: Element, name: string): string {
   return getComputedStyle(element).getPropertyValue(name).trim();
@@ -42,7 +45,7 @@ function build(element: HTMLElement, curve: Curve, options: PlotOptions): uPlot 
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_u, _min, max) => [0, options.top ?? Math.max(max ?? 0, 1) * 1.05] } },
       axes: [
-        { ...axis, space: 70, size: 24 },
+        { ...axis, space: 70, size: 24, values: (_u, ticks, _axis, _space, step) => ticks.map((tick) => (step >= DAY ? day : clock).format(tick * 1000)) },
         { ...axis, size: 62, space: 26, ...(options.steps ? { incrs: [...options.steps] } : {}), values: (_u, ticks) => ticks.map((tick) => options.format(tick)) },
       ],
       series,

@@ -8,10 +8,15 @@ import { ALWAYS } from './in_sight.ts';
 import { LiveBar, LiveText } from './live_text.tsx';
 import { gpuWord } from './parts.tsx';
 
+/** Nothing is wrong with it: an operator keeps it, or its node, from new work. */
+export function isKeptBack(gpu: Gpu): boolean {
+  return gpu.state === 'quarantined' && gpu.health === 'ok';
+}
+
 /** Who has it, or what it is: the words in sight. */
 export function holderText(gpu: Gpu): string {
   const holder = gpu.holder;
-  if (!holder) return gpu.cordon && gpu.state === 'quarantined' ? 'cordoned' : gpuWord(gpu.state);
+  if (!holder) return isKeptBack(gpu) ? 'cordoned' : gpuWord(gpu.state);
   if (holder.kind === 'orphan') return `orphan ${holder.task_id}`;
   return holder.name || `task ${holder.task_id}`;
 }
@@ -41,7 +46,7 @@ export function CardName({ gpu }: { gpu: Gpu }) {
 /** All that a cell shows but for figures. */
 function lookOf(gpu: Gpu): string {
   const { state, online, health, holder } = gpu;
-  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner, gpu.cordon?.kind]);
+  return JSON.stringify([state, online, health, gpu.state_reason, holder?.kind, holder?.task_id, holder?.name, holder?.owner]);
 }
 
 /** A card that somebody holds and has not used for so long says so in place of its 0 %. */
@@ -73,7 +78,7 @@ export function GpuCell({ card, isInSight = ALWAYS }: { card: Signal<Gpu>; isInS
   const gpu = card.peek();
   return (
     <a
-      class={`cell s-${gpu.state}${gpu.online ? '' : ' off'}${gpu.health === 'ok' ? '' : ' sick'}`}
+      class={`cell s-${gpu.state}${gpu.online ? '' : ' off'}${gpu.health === 'ok' ? '' : ' sick'}${isKeptBack(gpu) ? ' kept' : ''}`}
       href={to.gpu(gpu.node, gpu.index)}
       tabIndex={-1}
       title={gpu.state_reason ?? gpu.name}

@@ -51,7 +51,7 @@ function NodeHead({ card, isInSight }: { card: Signal<NodeSummary>; isInSight: R
       </a>
       {!node.online && (
         <span class="tag bad">
-          silent, seen <Ago ms={node.last_seen_ms} />
+          silent{node.last_seen_ms ? <>, seen <Ago ms={node.last_seen_ms} /></> : ' since the host started'}
         </span>
       )}
       {node.cordon && <span class="tag warn">{node.cordon.kind === 'drain' ? 'draining' : 'cordoned'}</span>}
@@ -59,7 +59,7 @@ function NodeHead({ card, isInSight }: { card: Signal<NodeSummary>; isInSight: R
       {!node.disk_ok && <span class="tag bad" title={node.disk_text}>disk full</span>}
       {!node.gpus_known && <span class="tag bad" title={node.gpu_text}>GPUs not known</span>}
       <span class="sub">
-        {node.cores_reserved} of {node.cores} cores · <LiveText text={() => bytesOf(card.value.memory_used_bytes, card.value.memory_total_bytes)} isInSight={isInSight} />
+        {node.cores_reserved} of {node.cores} cores · <LiveText text={() => bytesOf(card.value.online ? card.value.memory_used_bytes : undefined, card.value.memory_total_bytes)} isInSight={isInSight} />
       </span>
     </>
   );
@@ -90,14 +90,14 @@ const NodeRow = memo(function NodeRow({ node, cards, total }: Row) {
   );
 }, sameRow);
 
-/** So many rows are drawn at once, the others a few at a time: a page of 200 nodes answers from the first moment. */
+/** So many rows are drawn at once, the others after them: a page of 200 nodes answers from the first moment. */
 const AT_ONCE = 24;
 
 function useFew(total: number): number {
   const [n, setN] = useState(AT_ONCE);
   useEffect(() => {
     if (n >= total) return;
-    const timer = setTimeout(() => setN(n + AT_ONCE));
+    const timer = setTimeout(() => setN(3 * n));
     return () => clearTimeout(timer);
   }, [n, total]);
   return n;

@@ -1,6 +1,7 @@
 /* What narrows the grid down. It stands in the address, so a filtered grid can be sent to somebody. */
 import { computed } from '@preact/signals';
 import { filterFromQuery, filterToQuery, GPU_STATES, isFiltering, type GridFilter } from '../lib/grid_filter.ts';
+import { count } from '../lib/units.ts';
 import { gpus, roster, shape } from '../live/store.ts';
 import { queryText, setQuery } from '../router.ts';
 import { gpuWord } from '../ui/parts.tsx';
@@ -113,7 +114,7 @@ export function Legend() {
             onClick={() => change({ states: isOn ? f.states.filter((s) => s !== state) : [...f.states, state] })}
           >
             <span class="swatch" aria-hidden="true" />
-            {gpuWord(state)} <b>{counts.value.get(state) ?? 0}</b>
+            {gpuWord(state)} <b>{count(counts.value.get(state) ?? 0)}</b>
           </button>
         );
       })}

@@ -159,7 +159,7 @@ export function NodeView({ name }: { name: string }) {
         <span class={`badge ${node.online ? 't-running' : 't-failed'}`}>{node.online ? 'online' : 'offline'}</span>
         {!node.online && (
           <span class="sub">
-            seen <Ago ms={node.last_seen_ms} />; what is shown is what it said last
+            {node.last_seen_ms ? <>seen <Ago ms={node.last_seen_ms} /></> : 'not heard since the host started'}; what is shown is what it said last
           </span>
         )}
         {node.gpus_simulated && <span class="tag warn">GPUs are simulated</span>}

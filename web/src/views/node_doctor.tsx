@@ -20,13 +20,17 @@ interface Report {
 
 const ORDER = ['error', 'warning', 'unknown'];
 
+function counted(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
+}
+
 function Findings({ report }: { report: Report }) {
   const s = report.summary;
   const shown = report.checks.filter((check) => ORDER.includes(check.outcome)).sort((a, b) => ORDER.indexOf(a.outcome) - ORDER.indexOf(b.outcome));
   return (
     <>
       <p class="sub">
-        {s.errors} errors, {s.warnings} warnings, {s.unknown} unknown, {s.ok} ok, {s.not_applicable} do not apply
+        {counted(s.errors, 'error')}, {counted(s.warnings, 'warning')}, {s.unknown} unknown, {s.ok} ok, {s.not_applicable} do not apply
       </p>
       <ul class="findings">
         {shown.map((check) => (

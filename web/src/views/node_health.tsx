@@ -28,9 +28,9 @@ export function Xids({ gpu }: { gpu: Gpu }) {
 
 function Line({ card }: { card: Signal<Gpu> }) {
   const gpu = card.value;
-  const isFine = gpu.health === 'ok' && !gpu.xids?.length && gpu.state !== 'quarantined';
+  const isFine = gpu.health === 'ok' && !gpu.xids?.length;
   if (isFine) return null;
-  const reasons = [healthText(gpu), gpu.state === 'quarantined' && gpu.state_reason !== gpu.health_reason && gpu.state_reason, gpu.xids?.length && `XIDs: ${gpu.xids.map((x) => x.code).join(', ')}`];
+  const reasons = [healthText(gpu), gpu.xids?.length && `XIDs: ${gpu.xids.map((x) => x.code).join(', ')}`];
   return (
     <li>
       <a href={to.gpu(gpu.node, gpu.index)}>GPU {gpu.index}</a>
@@ -40,7 +40,7 @@ function Line({ card }: { card: Signal<Gpu> }) {
 }
 
 export function Health({ cards }: { cards: Signal<Gpu>[] }) {
-  const wrong = cards.filter(({ value: gpu }) => gpu.health !== 'ok' || gpu.xids?.length || gpu.state === 'quarantined');
+  const wrong = cards.filter(({ value: gpu }) => gpu.health !== 'ok' || gpu.xids?.length);
   return (
     <Section title="Health">
       {cards.length === 0 && <Empty>No cards to judge.</Empty>}

@@ -28,7 +28,7 @@ function NodeLine({ name }: { name: string }) {
       </th>
       <td data-label="State">
         <span class={`badge ${wrong.length ? 't-failed' : 't-running'}`}>{node.online ? 'online' : 'offline'}</span>{' '}
-        {!node.online && <Ago ms={node.last_seen_ms} />}
+        {!node.online && (node.last_seen_ms ? <Ago ms={node.last_seen_ms} /> : 'since the host started')}
       </td>
       <td class="num" data-label="GPUs free">
         {node.gpus_known ? `${node.gpus_free} of ${node.gpus_total}` : 'not known'}

@@ -32,6 +32,8 @@ pageTest('a node is cordoned with a reason, drained, and given back', '/nodes/no
   await page.getByLabel('Reason').fill('new fans');
   await dialog.getByRole('button', { name: 'Cordon' }).click();
   await page.getByText(/cordoned by ops since .*: new fans/).waitFor();
+  await page.getByRole('link', { name: 'GPU 0 of node2: cordoned' }).waitFor();
+  await page.getByText('Nothing speaks against any card').waitFor();
   await page.getByRole('button', { name: 'Drain' }).click();
   assert.equal(await page.getByLabel('Who gives the order').inputValue(), 'ops', 'the name is remembered');
   await dialog.getByRole('button', { name: 'Drain' }).click();
