@@ -270,7 +270,8 @@ static void reconcile(struct controller *c, const char *node, const GPtrArray *r
 
         live->start_sent = live->stop_sent = live->forget_sent = false;
         live->pause_sent = PAUSE_UNSENT;
-        controller_tell_vps(c, live->draft->spec->vm ? live->draft->spec->vm->vps_id : 0); /* whether it is told shows */
+        controller_tell_vps(c,
+                            live->draft->spec->vm ? live->draft->spec->vm->vps_id : 0); /* whether it is told shows */
         if (said)
             take_report(c, live, &said->report, now);
         else if (live->draft->state != TASK_PENDING)
