@@ -268,7 +268,6 @@ keep() {
     trap - EXIT INT TERM HUP
     say "It is left running. The dashboard: $KOHAKURIVER_HOST/ ; on the command line:"
     cat <<TEXT
-  In a browser: $KOHAKURIVER_HOST/
   export KOHAKURIVER_HOST=$KOHAKURIVER_HOST PATH=$root/build:\$PATH
   kohakuriver task submit -t mynode::1,2 -w -- python train.py
   kohakuriver node status mynode

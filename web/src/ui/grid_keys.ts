@@ -1,34 +1,43 @@
-/* Arrow keys in the grid. Left and right go through the cells in their order, up and down to the cell nearest to the column, in the
- * row above or below: also where a narrow window has broken a node's cards into several lines. */
+/* Arrow keys in the grid. Left and right go through the cells in their order; up and down to the nearest cell of the line above or
+ * below, as the eye sees it: also where a node's cards take several lines, or nodes stand side by side. */
 
 function cellsOf(row: Element | null): HTMLElement[] {
   return row ? [...row.querySelectorAll<HTMLElement>('.cell')] : [];
 }
 
-function centre(cell: HTMLElement): number {
-  return cell.offsetLeft + cell.offsetWidth / 2;
-}
-
-function nearest(cells: HTMLElement[], x: number): HTMLElement | undefined {
-  let best: HTMLElement | undefined;
-  for (const cell of cells) if (!best || Math.abs(centre(cell) - x) < Math.abs(centre(best) - x)) best = cell;
-  return best;
-}
-
-function line(cells: HTMLElement[], top: number): HTMLElement[] {
-  return cells.filter((cell) => cell.offsetTop === top);
+/** Of these cells the nearest in the line that comes first in this direction, seen from (x, y). */
+function nearest(cells: HTMLElement[], x: number, y: number, step: 1 | -1): HTMLElement | undefined {
+  let best: { cell: HTMLElement; far: number; aside: number } | undefined;
+  for (const cell of cells) {
+    const box = cell.getBoundingClientRect();
+    const far = Math.round(step * (box.top - y));
+    const aside = Math.abs(box.left + box.width / 2 - x);
+    if (far > 0 && (!best || far < best.far || (far === best.far && aside < best.aside))) best = { cell, far, aside };
+  }
+  return best?.cell;
 }
 
 function vertical(cell: HTMLElement, row: Element, step: 1 | -1): HTMLElement | undefined {
-  const tops = [...new Set(cellsOf(row).map((c) => c.offsetTop))];
-  const here = tops[tops.indexOf(cell.offsetTop) + step];
-  if (here !== undefined) return nearest(line(cellsOf(row), here), centre(cell));
-  let next: Element | null = row;
-  do next = step > 0 ? next.nextElementSibling : next.previousElementSibling;
-  while (next && !next.querySelector('.cell'));
-  const cells = cellsOf(next);
-  const edge = cells[step > 0 ? 0 : cells.length - 1];
-  return edge && nearest(line(cells, edge.offsetTop), centre(cell));
+  const { top, left, width } = cell.getBoundingClientRect();
+  const x = left + width / 2;
+  const inRow = nearest(cellsOf(row), x, top, step);
+  if (inRow) return inRow;
+  // The nodes of the next line that has a card; more than one where they stand side by side.
+  const line: HTMLElement[] = [];
+  let lineTop: number | undefined;
+  const from = row.getBoundingClientRect().top;
+  for (let next = sibling(row, step); next; next = sibling(next, step)) {
+    const at = next.getBoundingClientRect().top;
+    if (step * (at - from) <= 1) continue;
+    if (lineTop !== undefined && Math.abs(at - lineTop) > 1) break;
+    line.push(...cellsOf(next));
+    if (line.length) lineTop ??= at;
+  }
+  return nearest(line, x, top, step);
+}
+
+function sibling(row: Element, step: 1 | -1): Element | null {
+  return step > 0 ? row.nextElementSibling : row.previousElementSibling;
 }
 
 function sideways(cell: HTMLElement, grid: Element, step: 1 | -1): HTMLElement | undefined {

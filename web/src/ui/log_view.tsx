@@ -6,7 +6,7 @@ import { downloadUrl, LogFollower, type StreamName } from './log_follow.ts';
 const LINE = 18;
 const MARGIN = 20;
 
-const PHASES = { opening: 'opening', none: 'not there yet', following: 'live', ended: 'the end', broken: 'connection broke, trying again' };
+const PHASES = { opening: 'opening', none: 'not there yet', following: 'live', ended: 'the end', broken: 'connection broke, trying again', hidden: 'waits until it is in sight' };
 
 /** The follower, and a number that counts its news. */
 function useFollower(id: number, stream: StreamName, revision: string): [LogFollower, number] {

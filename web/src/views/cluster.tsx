@@ -90,6 +90,9 @@ const NodeRow = memo(function NodeRow({ node, cards, total }: Row) {
   );
 }, sameRow);
 
+/** Nodes with so few cards stand side by side. */
+const FEW_CARDS = 4;
+
 /** So many rows are drawn at once, the others after them: a page of 200 nodes answers from the first moment. */
 const AT_ONCE = 24;
 
@@ -125,7 +128,7 @@ function Grid() {
     );
   }
   return (
-    <div class={isDense ? 'grid dense' : 'grid'} onKeyDown={onGridKey} onFocusCapture={onGridFocus} ref={grid}>
+    <div class={isDense ? 'grid dense' : list.every((row) => row.cards.length <= FEW_CARDS) ? 'grid pairs' : 'grid'} onKeyDown={onGridKey} onFocusCapture={onGridFocus} ref={grid}>
       {list.slice(0, few).map((row) => (
         <NodeRow key={row.node} {...row} />
       ))}

@@ -111,6 +111,24 @@ pageTest('arrows go through the grid, Enter opens a card', '/', async ({ page })
   await page.keyboard.press('Enter');
   await page.waitForURL('**/nodes/mynode/gpus/0');
   assert.equal(await page.evaluate(() => document.activeElement?.id), 'content', 'the new view has the focus');
+}, { viewport: { width: 900, height: 800 } });
+
+pageTest('where nodes stand side by side, down is down and not aside', '/?view=dense', async ({ page }) => {
+  await page.locator('.cell').nth(5).waitFor();
+  const focused = () => page.evaluate(() => ({ href: document.activeElement!.getAttribute('href'), y: document.activeElement!.getBoundingClientRect().y }));
+  await page.locator('.node-row', { hasText: 'mynode' }).locator('.cell').nth(3).focus();
+  const first = await focused();
+  await page.keyboard.press('ArrowDown');
+  assert.deepEqual(await focused(), first, 'there is nothing below');
+  await page.keyboard.press('ArrowRight');
+  const aside = await focused();
+  assert.deepEqual([aside.href, aside.y], ['/nodes/node2/gpus/0', first.y]);
+  await page.keyboard.press('ArrowLeft');
+  await page.setViewportSize({ width: 300, height: 800 });
+  const narrow = await focused();
+  await page.keyboard.press('ArrowDown');
+  const below = await focused();
+  assert.deepEqual([below.href?.startsWith('/nodes/node2/'), below.y > narrow.y], [true, true]);
 });
 
 pageTest('colours are not all: each state has a pattern of its own and a word', '/', async ({ page }) => {

@@ -1,5 +1,8 @@
 /* Output is followed as it is written; a huge one costs the page little. */
 import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openTab } from './bed.ts';
+import { StreamProxy } from './proxy.ts';
 import { cluster, pageTest, step } from './setup.ts';
 
 pageTest('a log is followed live, both streams, searched and downloaded', '/', async ({ page }) => {
@@ -35,6 +38,36 @@ pageTest('a huge log: the page stays small, and its end is in sight', '/', async
   await page.getByText('1', { exact: true }).first().waitFor();
   await page.getByRole('button', { name: 'To the end' }).click();
   await page.getByText('60000', { exact: true }).waitFor();
+});
+
+void test('a tab that is hidden lets go of its connection, and goes on where it was', { timeout: 60000 }, async () => {
+  const id = await cluster.submit('mynode', ['sh', '-c', 'i=0; while true; do i=$((i+1)); echo "line $i"; sleep 0.2; done']);
+  const proxy = new StreamProxy(() => cluster.url);
+  const { page, context, troubles } = await openTab(`${await proxy.start()}/tasks/${id}`);
+  const see = (state: string) =>
+    page.evaluate((now) => {
+      Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => now });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, state);
+  try {
+    await page.getByText('line 3', { exact: true }).waitFor();
+    assert.equal(proxy.logs, 1);
+    await see('hidden');
+    await page.getByText('waits until it is in sight').waitFor();
+    await page.waitForTimeout(500);
+    assert.equal(proxy.logs, 0);
+    await see('visible');
+    await page.getByText('live', { exact: true }).nth(1).waitFor();
+    await page.waitForTimeout(1500);
+    const lines = await page.locator('.line').allInnerTexts();
+    const first = Number(/\d+/.exec(lines[0]!)![0]);
+    assert.deepEqual(lines, lines.map((_, i) => `line ${first + i}`), 'no line is missing, none is there twice');
+    assert.equal(proxy.logs, 1);
+    assert.deepEqual(troubles, []);
+  } finally {
+    await context.close();
+    proxy.stop();
+  }
 });
 
 pageTest('a task that says nothing', '/', async ({ page }) => {

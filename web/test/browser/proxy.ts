@@ -1,10 +1,11 @@
-/* A way to the host that counts open event streams and can hold them still. */
+/* A way to the host that counts open event streams and logs, and can hold the former still. */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export class StreamProxy {
   open = 0;
   opened = 0;
+  logs = 0;
   isFrozen = false;
   private readonly server: http.Server;
 
@@ -30,6 +31,13 @@ export class StreamProxy {
       this.opened++;
       response.on('close', () => {
         this.open--;
+        up.destroy();
+      });
+    }
+    if (request.url!.includes('/logs?')) {
+      this.logs++;
+      response.on('close', () => {
+        this.logs--;
         up.destroy();
       });
     }
