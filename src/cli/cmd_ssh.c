@@ -200,7 +200,9 @@ static bool add_host_key(GPtrArray *words, const struct cli *cli, const json_t *
     const char *key = show_str(json_object_get(vps, "guest"), "ssh_host_key");
     g_autofree char *cluster = g_compute_checksum_for_string(G_CHECKSUM_SHA256, cli->host_url, -1);
     g_autofree char *alias = g_strdup_printf("kohakuriver-%.8s-vps-%" PRId64, cluster, show_int(vps, "id"));
-    g_autofree char *hosts = known_hosts_file(key ? alias : "known_hosts");
+    g_autofree char *own = known_hosts_file(alias), *common = known_hosts_file("known_hosts");
+    bool is_pinned = key || fs_exists(own); /* once told it stays, also while the guest is silent */
+    const char *hosts = is_pinned ? own : common;
 
     if (key) {
         g_autofree char *line = g_strdup_printf("%s %s\n", alias, key);
@@ -212,7 +214,7 @@ static bool add_host_key(GPtrArray *words, const struct cli *cli, const json_t *
     g_ptr_array_add(words, g_strdup_printf("-oHostKeyAlias=%s", alias));
     g_ptr_array_add(words, g_strdup_printf("-oUserKnownHostsFile=%s", hosts));
     g_ptr_array_add(words, g_strdup("-oGlobalKnownHostsFile=/dev/null"));
-    g_ptr_array_add(words, g_strdup_printf("-oStrictHostKeyChecking=%s", key ? "yes" : "accept-new"));
+    g_ptr_array_add(words, g_strdup_printf("-oStrictHostKeyChecking=%s", is_pinned ? "yes" : "accept-new"));
     return true;
 }
 

@@ -1,7 +1,7 @@
 /* The backends of AMD and Intel: what the kernel's DRM drivers tell in sysfs, so that no library is needed. A table per
  * vendor names the files, below the card's PCI folder; "hwmon" stands for its one folder hwmon/hwmonN, "drm" for drm/cardN.
  * A file that is not there leaves its figure absent.
- * UUID: AMD's unique_id as "AMD-<16 hex digits>"; where there is none, "PCI-<vendor>-<device>-<address>", which names the
+ * UUID: AMD's unique_id as "AMD-<16 hex digits>"; where there is none, a name by its place (gpu_pci_place_name), which names the
  * slot and not the card. Graphics without memory of its own is listed and never handed out. */
 
 #include <string.h>
@@ -204,7 +204,7 @@ static void set_identity(const struct gpu_backend *self, const struct drm_card *
     if (unique && is_hex(unique))
         g_snprintf(gpu->uuid, sizeof gpu->uuid, "%s-%s", self->vendor->name, unique);
     else
-        g_snprintf(gpu->uuid, sizeof gpu->uuid, "PCI-%04x-%04x-%s", pci->vendor, pci->device, pci->address);
+        gpu_pci_place_name(self->root, pci, gpu->uuid);
     if (name && name[0] && g_str_is_ascii(name))
         g_strlcpy(gpu->name, name, sizeof gpu->name);
     else

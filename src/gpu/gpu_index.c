@@ -191,7 +191,7 @@ static struct gpu_index_entry *find_uuid(const struct gpu_index *index, const ch
     return NULL;
 }
 
-/* "PCI-10de-2684-0000:01:00.0" is who a card is by its place, until its library tells. */
+/* "PCI-10de-2684-1a2b3c4d-0000:01:00.0" (gpu_pci_place_name) is who a card is by its place, until its library tells. */
 static bool is_of_vendor(const char *provisional, const char *uuid) {
     return (g_str_has_prefix(provisional, "PCI-10de-") && g_str_has_prefix(uuid, "GPU-")) ||
            (g_str_has_prefix(provisional, "PCI-1002-") && g_str_has_prefix(uuid, "AMD-"));

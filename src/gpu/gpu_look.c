@@ -202,6 +202,17 @@ static void name_absence(struct gpu_looker *looker, struct gpu_look *look, void 
     gpu->reason = g_strdup(absence);
 }
 
+/* Drivers that show a picture and do nothing else: what they have can be taken away. Any other one is somebody's purpose, such as passing the
+ * card on in its own way (vfio drivers of vendors, pci-stub, xen-pciback, uio). */
+static bool is_idle_driver(const char *driver) {
+    static const char *const drivers[] = {"", "nouveau", "nvidiafb", "radeon", "bochs-drm", "simple-framebuffer"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++)
+        if (strcmp(driver, drivers[i]) == 0)
+            return true;
+    return false;
+}
+
 /* No driver of its vendor has it, and it answers on the bus: a machine can have it. It has an identity by its place until a library
  * tells a better one. The firmware's console is nobody's. */
 static void judge_bare(const struct gpu_looker *looker, struct gpu_look *look) {
@@ -209,12 +220,12 @@ static void judge_bare(const struct gpu_looker *looker, struct gpu_look *look) {
     const struct gpu_pci_card *pci = &look->pci;
 
     if (gpu->condition != GPU_CONDITION_UNKNOWN || is_own_driver(gpu_backends[look->backend], pci->driver) ||
-        pci->is_boot_vga || !gpu_pci_answers(looker->root, pci->address))
+        !is_idle_driver(pci->driver) || pci->is_boot_vga || !gpu_pci_answers(looker->root, pci->address))
         return;
     gpu->condition = GPU_CONDITION_BARE;
     look->is_answering = look->is_bare = true;
     if (!gpu->uuid[0])
-        g_snprintf(gpu->uuid, sizeof gpu->uuid, "PCI-%04x-%04x-%s", pci->vendor, pci->device, pci->address);
+        gpu_pci_place_name(looker->root, pci, gpu->uuid);
     if (!gpu->name[0])
         g_snprintf(gpu->name, sizeof gpu->name, "%s GPU %04x",
                    pci->vendor == PCI_VENDOR_NVIDIA ? "NVIDIA"
@@ -375,7 +386,7 @@ static bool list_has(const json_t *list, const char *text) {
     return false;
 }
 
-/* "PCI-10de-2330-0000:18:00.0": a lease may name a card by its place, and keeps that name when the card has told a better one. */
+/* "PCI-10de-2330-1a2b3c4d-0000:18:00.0": a lease may name a card by its place, and keeps that name when the card has told a better one. */
 static bool has_place(const json_t *uuids, const char *address) {
     const json_t *item;
     size_t i;

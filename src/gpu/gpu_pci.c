@@ -266,3 +266,15 @@ size_t gpu_pci_drm_nodes(const char *root, const char *address, dev_t *ret_nodes
     }
     return n;
 }
+
+void gpu_pci_place_name(const char *root, const struct gpu_pci_card *card,
+                        char ret_uuid[static GPU_UUID_MAX_BYTES + 1]) {
+    g_autofree char *path = g_build_filename(root, "etc/machine-id", NULL), *text = NULL, *machine = NULL;
+    g_autofree char *hash = NULL;
+
+    if (!fs_read_file(path, SYSFS_FILE_MAX_BYTES, &text, NULL, NULL) || !g_strstrip(text)[0])
+        machine = g_strdup_printf("%s:%s", g_get_host_name(), root);
+    hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, machine ? machine : text, -1);
+    g_snprintf(ret_uuid, GPU_UUID_MAX_BYTES + 1, "PCI-%04x-%04x-%.8s-%s", card->vendor, card->device, hash,
+               card->address);
+}

@@ -58,5 +58,9 @@ const GArray *gpu_inventory_cards(const struct gpu_inventory *inventory); /* as 
 const char *gpu_pci_absence(const char *root, const char *address);
 /* It does answer: its configuration space can be read, and is a device's. May hang as well. */
 bool gpu_pci_answers(const char *root, const char *address);
+/* Who a card is by its place, for one that has no identity of its own that can be read: "PCI-10de-2684-1a2b3c4d-0000:01:00.0". The third
+ * number is the machine's (machine-id(5) below root, else its host name): no two machines of a cluster have the same. */
+void gpu_pci_place_name(const char *root, const struct gpu_pci_card *card,
+                        char ret_uuid[static GPU_UUID_MAX_BYTES + 1]);
 /* The nodes of its DRM device, whichever driver made it: the first `max`. -> how many. */
 size_t gpu_pci_drm_nodes(const char *root, const char *address, dev_t *ret_nodes, size_t max);

@@ -63,12 +63,12 @@ static void add_nvidia(const char *root, const struct vfio_function *function, G
     add_node(nodes, NVIDIA_MAJOR, minor_number, name);
 }
 
-/* Of a machine that has the group open. */
+/* Of a machine that has the group open; it is there with any vfio driver, also one that is not ours. */
 static void add_group(const char *root, const struct vfio_function *function, GArray *nodes) {
     g_autofree char *name = g_strdup_printf("vfio/%d", function->group);
     g_autofree char *folder = g_build_filename(root, "sys/class", name, NULL);
 
-    if (function->group != VFIO_NO_GROUP && strcmp(function->driver, VFIO_DRIVER) == 0)
+    if (function->group != VFIO_NO_GROUP)
         walk(folder, name, MAX_DEPTH, nodes);
 }
 

@@ -6,6 +6,7 @@
 enum { FIRST_TURING_ID = 0x1e00 };
 #define STATE_FOLDER "/var/lib/kohakuriver"
 #define AGENT_PATH "/usr/local/sbin/kohakuriver-agent"
+#define SETUP_PATH "/usr/local/sbin/kohakuriver-setup"
 #define DRIVER_PATH "/usr/local/sbin/kohakuriver-driver"
 #define BOUNDARY "==kohakuriver-part=="
 
@@ -168,33 +169,64 @@ static char *driver_script(const struct cloud_init *c) {
     return c->driver == CLOUD_DRIVER_RUN_FILE ? run_file_script(c) : distribution_script(c);
 }
 
+/* The rest of the first start. Not by cloud-init, which does each thing once and never again when it is cut off in it: this is begun anew at
+ * each start until it has come to its end. It waits for the user's own document and nothing waits for it (cloud-final.service itself waits for
+ * multi-user.target). */
+static const char setup_unit[] = "[Unit]\n"
+                                 "Description=First start: what takes long\n"
+                                 "ConditionPathExists=!" STATE_FOLDER "/ready\n"
+                                 "After=cloud-final.service network-online.target\n"
+                                 "Wants=network-online.target\n"
+                                 "[Service]\n"
+                                 "Type=oneshot\n"
+                                 "ExecStart=" SETUP_PATH "\n"
+                                 "StandardOutput=journal+console\n"
+                                 "StandardError=journal+console\n"
+                                 "TimeoutStartSec=infinity\n"
+                                 "[Install]\n"
+                                 "WantedBy=cloud-init.target\n";
+static const char setup_script[] = "#!/bin/sh\n"
+                                   "mkdir -p " STATE_FOLDER "\n"
+                                   "[ ! -x " DRIVER_PATH " ] || " DRIVER_PATH "\n"
+                                   "touch " STATE_FOLDER "/ready\n";
+
 static json_t *make_files(const struct cloud_init *c, const char *driver) {
     json_t *files = json_array();
 
     json_array_append_new(files, file(AGENT_PATH, "0700", c->agent));
-    json_array_append_new(files, file("/etc/systemd/system/kohakuriver-agent.service", "0644", agent_unit));
+    json_array_append_new(files, file(SETUP_PATH, "0700", setup_script));
     if (driver)
         json_array_append_new(files, file(DRIVER_PATH, "0700", driver));
+    json_array_append_new(files, file("/etc/systemd/system/kohakuriver-setup.service", "0644", setup_unit));
+    json_array_append_new(files, file("/etc/systemd/system/kohakuriver-agent.service", "0644", agent_unit));
     return files;
 }
 
-static json_t *make_commands(const struct cloud_init *c, const char *driver) {
+#define UNITS "kohakuriver-agent.service kohakuriver-setup.service"
+
+static json_t *make_commands(void) {
     json_t *commands = json_array();
 
-    json_array_append_new(commands, WORDS("mkdir", "-p", STATE_FOLDER));
     json_array_append_new(commands, WORDS("systemctl", "daemon-reload"));
-    json_array_append_new(commands, WORDS("systemctl", "enable", "--now", "--no-block", "kohakuriver-agent.service"));
-    if (driver)
-        json_array_append_new(commands, WORDS(DRIVER_PATH));
-    json_array_append_new(commands, WORDS("touch", STATE_FOLDER "/ready"));
+    json_array_append_new(commands, WORDS("sh", "-c", "systemctl enable --now --no-block " UNITS));
+    return commands;
+}
+
+/* At each start: where the first one was cut off after the files and before the commands above. */
+static json_t *make_boot_commands(void) {
+    json_t *commands = json_array();
+
+    json_array_append_new(commands, WORDS("sh", "-c",
+                                          "[ ! -e /etc/systemd/system/kohakuriver-agent.service ] || "
+                                          "systemctl enable --now --no-block " UNITS));
     return commands;
 }
 
 static char *cloud_config(const struct cloud_init *c) {
     g_autofree char *driver = driver_script(c);
-    json_t *json = json_pack("{s:o,s:b,s:o,s:b,s:b,s:o,s:o}", "hostname", text(c->hostname), "manage_etc_hosts", true,
-                             "users", make_users(c), "ssh_pwauth", false, "disable_root", true, "write_files",
-                             make_files(c, driver), "runcmd", make_commands(c, driver));
+    json_t *json = json_pack("{s:o,s:b,s:o,s:b,s:b,s:o,s:o,s:o}", "hostname", text(c->hostname), "manage_etc_hosts",
+                             true, "users", make_users(c), "ssh_pwauth", false, "disable_root", true, "write_files",
+                             make_files(c, driver), "bootcmd", make_boot_commands(), "runcmd", make_commands());
 
     if (c->has_share)
         json_object_set_new(json, "mounts",

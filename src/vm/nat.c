@@ -114,6 +114,25 @@ char *nat_ruleset(const struct nat_net *net) {
     return g_string_free(text, FALSE);
 }
 
+/* "Iface Destination Gateway Flags …", in hex */
+char **nat_outside_links(const char *routes) {
+    enum { HAS_GATEWAY = 2, MAX_LINKS = 16 };
+    g_auto(GStrv) lines = g_strsplit(routes, "\n", -1);
+    GPtrArray *links = g_ptr_array_new();
+
+    for (guint at = 1; at < g_strv_length(lines) && links->len < MAX_LINKS; at++) { /* the first one names columns */
+        g_auto(GStrv) word = g_strsplit(lines[at], "\t", 5);
+        bool is_new = g_strv_length(word) == 5 && g_ascii_strtoull(word[3], NULL, 16) & HAS_GATEWAY &&
+                      !strpbrk(word[0], "\"\\ ");
+        for (guint i = 0; i < links->len && is_new; i++)
+            is_new = strcmp(links->pdata[i], word[0]) != 0;
+        if (is_new)
+            g_ptr_array_add(links, g_strdup(word[0]));
+    }
+    g_ptr_array_add(links, NULL);
+    return (char **)g_ptr_array_free(links, FALSE);
+}
+
 char **nat_name_servers(const char *resolv_conf) {
     g_auto(GStrv) lines = g_strsplit(resolv_conf, "\n", -1);
     GPtrArray *servers = g_ptr_array_new();

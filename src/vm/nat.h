@@ -24,5 +24,7 @@ bool nat_is_guest_address(const struct nat_net *net, const char *address);
 char *nat_choose_address(const struct nat_net *net, const char *const *taken, GError **error);
 /* What `nft` is told: one transaction that replaces what it was told before. Caller frees. */
 char *nat_ruleset(const struct nat_net *net);
+/* The interfaces that lead outside, by the text of /proc/net/route (IPv4 routes by way of a gateway), each once; g_strfreev. */
+char **nat_outside_links(const char *routes);
 /* Name servers of a resolv.conf that a guest can reach, so none of the node's own; g_strfreev. */
 char **nat_name_servers(const char *resolv_conf);

@@ -7,8 +7,9 @@
 #include "vm/child.h"
 #include "vm/nat_link.h"
 
-enum { NFT_MS = 15000 };
+enum { NFT_MS = 15000, MAX_ROUTES_BYTES = 1 << 20 };
 #define FORWARD_FILE "/proc/sys/net/ipv4/ip_forward"
+#define ROUTES_FILE "/proc/net/route"
 #define DOCKER_CHAIN "ip filter DOCKER-USER"
 
 struct nat_bridge_call {
@@ -51,7 +52,8 @@ static void nft(struct nat_bridge_call *call, const char *first, const char *sec
     call->child = child_run(call->later.loop, (char *const *)argv, NFT_MS, on_done, call);
 }
 
-/* ---- Docker drops what is forwarded and not its own; rules in this chain stand before that ---- */
+/* ---- Docker drops what is forwarded and not its own; rules in this chain stand before that. They let pass what goes outside and what comes
+ * back, and nothing between machines and containers ---- */
 
 static void on_let_pass(void *user, const char *out, const GError *error) {
     struct nat_bridge_call *call = user;
@@ -60,18 +62,33 @@ static void on_let_pass(void *user, const char *out, const GError *error) {
     done(call, error);
 }
 
+static void add_rules(GString *rules, const struct nat_net *net, const char *outside, const char *listed) {
+    g_autofree char *mark = g_strdup_printf("comment \"kohakuriver %s %s\"", net->bridge, outside);
+
+    if (strstr(listed, mark))
+        return;
+    g_string_append_printf(rules,
+                           "insert rule " DOCKER_CHAIN " iifname \"%s\" oifname \"%s\" accept %s\n"
+                           "insert rule " DOCKER_CHAIN
+                           " iifname \"%s\" oifname \"%s\" ct state established,related accept %s\n",
+                           net->bridge, outside, mark, outside, net->bridge, mark);
+}
+
 static void on_docker_listed(void *user, const char *out, const GError *error) {
     struct nat_bridge_call *call = user;
-    g_autofree char *mark = g_strdup_printf("comment \"kohakuriver %s\"", call->net->bridge);
-    g_autofree char *rules = g_strdup_printf("insert rule " DOCKER_CHAIN " iifname \"%s\" accept %s\n"
-                                             "insert rule " DOCKER_CHAIN " oifname \"%s\" accept %s\n",
-                                             call->net->bridge, mark, call->net->bridge, mark);
+    g_autofree char *routes = NULL;
+    g_auto(GStrv) outside = NULL;
+    g_autoptr(GString) rules = g_string_new(NULL);
 
     call->child = NULL;
-    if (error || strstr(out, mark)) /* no Docker, or it is done */
+    if (!error && fs_read_file(ROUTES_FILE, MAX_ROUTES_BYTES, &routes, NULL, NULL))
+        outside = nat_outside_links(routes);
+    for (char **link = outside; link && *link; link++)
+        add_rules(rules, call->net, *link, out);
+    if (rules->len == 0) /* no Docker, or it is done */
         done(call, NULL);
     else
-        nft(call, rules, NULL, on_let_pass);
+        nft(call, rules->str, NULL, on_let_pass);
 }
 
 /* ---- the filter ---- */

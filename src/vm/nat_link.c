@@ -7,10 +7,14 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include "base/error.h"
 
-#define ALIAS "network of KohakuRiver's machines"
+/* The mark of ours on a link, an interface group (ip-link(8)): unlike a name or an alias the kernel sets it as it makes the link, so no
+ * death in between leaves one without it. */
+enum { LINK_GROUP = 0x6b726d, ANSWER_S = 5 };
 
 struct question {
     struct mnl_socket *socket;
@@ -18,18 +22,18 @@ struct question {
     char buffer[8192]; /* MNL_SOCKET_BUFFER_SIZE is at most that */
 };
 
-static int note_alias(const struct nlattr *attr, void *data) {
-    if (mnl_attr_get_type(attr) == IFLA_IFALIAS)
-        g_strlcpy(data, mnl_attr_get_str(attr), sizeof ALIAS);
+static int note_group(const struct nlattr *attr, void *data) {
+    if (mnl_attr_get_type(attr) == IFLA_GROUP)
+        *(uint32_t *)data = mnl_attr_get_u32(attr);
     return MNL_CB_OK;
 }
 
 static int on_link(const struct nlmsghdr *header, void *data) {
-    return data ? mnl_attr_parse(header, sizeof(struct ifinfomsg), note_alias, data) : MNL_CB_OK;
+    return data ? mnl_attr_parse(header, sizeof(struct ifinfomsg), note_group, data) : MNL_CB_OK;
 }
 
-/* Sends what stands in the buffer. 0, or the kernel's errno. `alias`: filled from the answer, NULL: there is none to come. */
-static int ask(struct question *q, struct nlmsghdr *header, char *alias) {
+/* Sends what stands in the buffer. 0, or the kernel's errno. `group`: filled from the answer, NULL: there is none to come. */
+static int ask(struct question *q, struct nlmsghdr *header, uint32_t *group) {
     ssize_t n;
     int rc = 1;
 
@@ -40,7 +44,7 @@ static int ask(struct question *q, struct nlmsghdr *header, char *alias) {
         n = mnl_socket_recvfrom(q->socket, q->buffer, sizeof q->buffer);
         if (n < 0)
             return errno;
-        rc = mnl_cb_run(q->buffer, (size_t)n, q->seq, mnl_socket_get_portid(q->socket), on_link, alias);
+        rc = mnl_cb_run(q->buffer, (size_t)n, q->seq, mnl_socket_get_portid(q->socket), on_link, group);
     }
     return rc < 0 ? errno : 0;
 }
@@ -70,26 +74,21 @@ static bool fail(GError **error, int code, const char *what, const struct nat_ne
 
 static bool make_bridge(struct question *q, const struct nat_net *net, GError **error) {
     struct nlmsghdr *header = begin_link(q, net->bridge, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, false);
-    struct nlattr *info = mnl_attr_nest_start(header, IFLA_LINKINFO);
-    char alias[sizeof ALIAS] = "";
+    struct nlattr *info;
+    uint32_t group = 0;
     int code;
 
+    mnl_attr_put_u32(header, IFLA_GROUP, LINK_GROUP);
+    info = mnl_attr_nest_start(header, IFLA_LINKINFO);
     mnl_attr_put_strz(header, IFLA_INFO_KIND, "bridge");
     mnl_attr_nest_end(header, info);
     code = ask(q, header, NULL);
-    if (code == 0) { /* the alias goes on a link that is there: it says whose it is */
-        header = begin_link(q, net->bridge, RTM_NEWLINK, 0, false);
-        mnl_attr_put_strz(header, IFLA_IFALIAS, ALIAS);
-        code = ask(q, header, NULL);
-        return code == 0 || fail(error, code, "name the bridge", net);
-    }
     if (code != EEXIST)
-        return fail(error, code, "make the bridge", net);
-    header = begin_link(q, net->bridge, RTM_GETLINK, 0, false);
-    code = ask(q, header, alias);
+        return code == 0 || fail(error, code, "make the bridge", net);
+    code = ask(q, begin_link(q, net->bridge, RTM_GETLINK, 0, false), &group);
     if (code)
         return fail(error, code, "look at the bridge", net);
-    return strcmp(alias, ALIAS) == 0 ||
+    return group == LINK_GROUP ||
            kr_fail(error, REFUSED, "there is a link %s that is not the machines' (vm_bridge): choose another name",
                    net->bridge);
 }
@@ -122,10 +121,13 @@ static bool ensure(struct question *q, const struct nat_net *net, GError **error
 
 bool nat_link_ensure(const struct nat_net *net, GError **error) {
     struct question *q = g_new0(struct question, 1);
+    struct timeval patience = {.tv_sec = ANSWER_S};
     bool ok = false;
 
     q->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-    if (q->socket && mnl_socket_bind(q->socket, 0, MNL_SOCKET_AUTOPID) == 0)
+    if (q->socket &&
+        setsockopt(mnl_socket_get_fd(q->socket), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+        mnl_socket_bind(q->socket, 0, MNL_SOCKET_AUTOPID) == 0)
         ok = ensure(q, net, error);
     else
         fail(error, errno, "ask the kernel for the bridge", net);

@@ -82,6 +82,7 @@ def test_the_figures_of_a_card_have_the_names_of_dcgm_exporter():
     c["mynode"].change_gpu(1, utilization=63, temperature=71, power_mw=412345, memory_used_mib=1000)
     card = {"Hostname": "mynode", "gpu": "1"}
     wait_until("the figures arrive", lambda: value("DCGM_FI_DEV_GPU_UTIL", **card) == 63)
+    wait_until("those of the slower tier too", lambda: value("DCGM_FI_DEV_GPU_TEMP", **card) == 71)
     labels = samples("DCGM_FI_DEV_GPU_UTIL", **card)[0][0]
     assert labels == {"gpu": "1", "UUID": c["mynode"].scenario["gpus"][1]["uuid"], "pci_bus_id": "00000000:2A:00.0",
                       "device": "nvidia1", "modelName": "NVIDIA H100 80GB HBM3", "Hostname": "mynode"}, labels

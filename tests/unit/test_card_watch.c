@@ -3,6 +3,7 @@
  * while the node's own eyes are on it (L68, R3, R4, R7). */
 #include <sys/wait.h>
 
+#include "gpu/gpu_pci.h"
 #include "gpu_fixture.h"
 
 #include "runner/card_watch.h"
@@ -383,6 +384,13 @@ static void test_bare(struct node *n, const void *data) {
     give_back(n);
     g_assert_cmpstr(driver_of(n), ==, "");
     WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_BARE && proof_of_rest(&gpu(f, 0)->proof));
+    /* R1: what another way of passing cards has is not ours to take, whatever the way is called */
+    tree_set_driver(f->root, CARD, "nvgrace_gpu_vfio_pci");
+    WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_UNKNOWN && strstr(gpu(f, 0)->reason, "nvgrace_gpu_vfio_pci"));
+    check(f, 0, 1);
+    g_assert_false(f->is_free[0]);
+    tree_set_driver(f->root, CARD, "nouveau");
+    WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_BARE && proof_of_rest(&gpu(f, 0)->proof));
     tree_put_of(f->root, CARD, "config", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16);
     WAIT_FOR(f, gpu(f, 0)->condition == GPU_CONDITION_FAULT); /* nothing answers there */
     check(f, 0, 1);
@@ -392,9 +400,10 @@ static void test_bare(struct node *n, const void *data) {
 /* Leased by its place; then somebody loads the driver. The lease's name stays good, for the proof too, and when it is over the card has its
  * own. */
 static void test_named_by_its_place(struct node *n, const void *data) {
-    static const char place[] = "PCI-10de-2330-" CARD;
-    static const char *const places[] = {place};
     struct fixture *f = &n->f;
+    struct gpu_pci_card card = {.vendor = PCI_VENDOR_NVIDIA, .device = 0x2330, .address = CARD};
+    char place[GPU_UUID_MAX_BYTES + 1];
+    const char *const places[] = {place};
     g_autofree char *link = g_build_filename(f->root, "sys/bus/pci/devices/" CARD "/driver", NULL);
     int checked = f->checks_done;
 
@@ -405,6 +414,7 @@ static void test_named_by_its_place(struct node *n, const void *data) {
     start_monitor(f);
     start_switcher(n);
     WAIT_FOR(f, count(f) == 4 && gpu(f, 0)->condition == GPU_CONDITION_BARE);
+    gpu_pci_place_name(f->root, &card, place);
     g_assert_cmpstr(gpu(f, 0)->uuid, ==, place);
     gpu_monitor_set_leased(f->monitor, place, true);
     tree_set_driver(f->root, CARD, "nvidia");

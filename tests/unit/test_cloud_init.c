@@ -170,7 +170,7 @@ static void test_nothing_breaks_out(void) {
         users = json_object_get(json, "users");
         g_assert_cmpuint(json_array_size(users), ==, 1);
         g_assert_cmpuint(json_array_size(json_object_get(json_array_get(users, 0), "ssh_authorized_keys")), ==, 1);
-        g_assert_cmpuint(json_object_size(json), ==, 7);
+        g_assert_cmpuint(json_object_size(json), ==, 8);
         json_decref(json);
         g_assert_true(g_file_set_contents(path, text, -1, NULL));
         g_ptr_array_add(argv, path);

@@ -151,6 +151,29 @@ static void test_absence(void) {
     remove_tree(root);
 }
 
+/* Two machines with the same card in the same slot: each name is one card's in the whole cluster, and stays (R4). */
+static void test_place_names(void) {
+    struct gpu_pci_card card = {.vendor = PCI_VENDOR_NVIDIA, .device = 0x2684, .address = "0000:01:00.0"};
+    char names[3][GPU_UUID_MAX_BYTES + 1], again[GPU_UUID_MAX_BYTES + 1];
+    static const char *const machines[] = {"aaaa\n", "bbbb\n", NULL}; /* the last one has no machine-id */
+
+    for (size_t i = 0; i < G_N_ELEMENTS(machines); i++) {
+        g_autofree char *root = g_dir_make_tmp("kr-pci-XXXXXX", NULL), *etc = g_build_filename(root, "etc", NULL);
+        g_autofree char *id = g_build_filename(etc, "machine-id", NULL);
+        g_assert_cmpint(g_mkdir(etc, 0755), ==, 0);
+        g_assert_true(!machines[i] || g_file_set_contents(id, machines[i], -1, NULL));
+        gpu_pci_place_name(root, &card, names[i]);
+        gpu_pci_place_name(root, &card, again);
+        g_assert_cmpstr(names[i], ==, again);
+        g_assert_true(g_str_has_prefix(names[i], "PCI-10de-2684-"));
+        g_assert_true(g_str_has_suffix(names[i], "-0000:01:00.0"));
+        remove_tree(root);
+    }
+    g_assert_cmpstr(names[0], !=, names[1]);
+    g_assert_cmpstr(names[0], !=, names[2]);
+    g_assert_cmpstr(names[1], !=, names[2]);
+}
+
 static void test_no_tree(void) {
     g_autoptr(GError) error = NULL;
 
@@ -166,6 +189,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/gpu/pci/vendors-and-classes", test_vendors);
     g_test_add_func("/gpu/pci/L41-cards-come-and-go", test_inventory);
     g_test_add_func("/gpu/pci/L61-fallen-off-the-bus", test_absence);
+    g_test_add_func("/gpu/pci/R4-names-by-place", test_place_names);
     g_test_add_func("/gpu/pci/R3-no-tree-is-no-inventory", test_no_tree);
     return g_test_run();
 }

@@ -81,6 +81,18 @@ static void test_name_servers(void) {
     g_assert_cmpstr(joined, ==, "192.0.2.1 192.0.2.2");
 }
 
+/* What leads outside has a gateway; a container's bridge has none. */
+static void test_outside_links(void) {
+    g_auto(GStrv) links = nat_outside_links("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\n"
+                                            "eth0\t00000000\t010011AC\t0003\t0\t0\n"
+                                            "ib0\t0000000A\t010011AC\t0003\t0\t0\n"
+                                            "eth0\t0000A8C0\t010011AC\t0003\t0\t0\n"
+                                            "docker0\t000011AC\t00000000\t0001\t0\t0\n");
+    g_autofree char *joined = g_strjoinv(" ", links);
+
+    g_assert_cmpstr(joined, ==, "eth0 ib0");
+}
+
 /* ---- the kernel ---- */
 
 static char *run(const char *const *argv) {
@@ -151,10 +163,20 @@ static void test_docker(void) {
         return;
     }
     g_free(RUN("nft", "add table ip filter\nadd chain ip filter DOCKER-USER\n"));
+    ensure(&net, answer); /* nothing leads outside, so nothing is let pass */
+    g_assert_cmpstr(answer->str, ==, "done");
+    chain = RUN("nft", "list", "chain", "ip", "filter", "DOCKER-USER");
+    g_assert_null(strstr(chain, "accept"));
+    g_clear_pointer(&chain, g_free);
+    g_free(RUN("ip", "link", "add", "krout0", "type", "bridge"));
+    g_free(RUN("ip", "address", "add", "192.0.2.1/24", "dev", "krout0"));
+    g_free(RUN("ip", "link", "set", "krout0", "up"));
+    g_free(RUN("ip", "route", "add", "default", "via", "192.0.2.2"));
     ensure(&net, answer);
     ensure(&net, answer);
     g_assert_cmpstr(answer->str, ==, "done");
     chain = RUN("nft", "list", "chain", "ip", "filter", "DOCKER-USER");
+    g_assert_nonnull(strstr(chain, "iifname \"krtest0\" oifname \"krout0\" accept"));
     parts = g_strsplit(chain, "accept", -1);
     g_assert_cmpint((int)g_strv_length(parts), ==, 3);
 }
@@ -165,6 +187,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/nat/addresses", test_addresses);
     g_test_add_func("/nat/rules", test_rules);
     g_test_add_func("/nat/name-servers", test_name_servers);
+    g_test_add_func("/nat/outside-links", test_outside_links);
     g_test_add_func("/nat/bridge", test_bridge);
     g_test_add_func("/nat/docker", test_docker);
     return g_test_run();
