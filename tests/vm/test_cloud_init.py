@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "e2e")]
+import machines  # noqa: E402
 from cluster import EXE, Cluster, Skip, main, note, skip, wait_until  # noqa: E402
 from netns import Cable  # noqa: E402
 
@@ -196,6 +197,7 @@ def test_a_guest_that_powers_off_is_stopped():
 INSTALLER = """#!/bin/sh
 # Stands for NVIDIA's installer: what it leaves behind is what the module and nvidia-smi would say.
 echo "args: $*" > /root/installer-args
+until [ -e /shared/go ]; do sleep 1; done
 mkdir -p /etc/modprobe.d
 echo 'install nvidia /bin/true' > /etc/modprobe.d/nvidia.conf
 cat > /usr/bin/nvidia-smi <<'END'
@@ -210,6 +212,17 @@ bootcmd:
 - ln -sf /bin/true /usr/local/bin/dkms
 - ln -sf /bin/true /usr/local/bin/cc
 """
+
+
+def cut_off():
+    """The power goes while the driver is being installed: the next start does what this one did not come to the end of."""
+    wait_until(lambda: "the driver is being installed: %r; %s" % (vps(2), c.cli("vps", "logs", "2").out[-3000:]),
+               lambda: guest(2).get("driver") == "installing", BOOT_S)
+    (pid,) = machines.qemus(c.dir / "vms2")
+    os.kill(pid, 9)
+    wait_until(lambda: "its end is seen: %r" % vps(2), lambda: vps(2)["state"] == "failed", 60)
+    (c.dir / "shared" / "go").touch()
+    c.cli("vps", "start", "natvm", code=0)
 
 
 def check_driver():
@@ -242,6 +255,7 @@ def test_a_machine_in_the_nodes_own_network_reaches_the_world_and_not_the_node()
         "network": "bridge", "installs_driver": True, "user_data": TOOLCHAIN,
         "ssh_keys": [key.with_suffix(".key.pub").read_text().strip()]})
     assert status == 201, made
+    cut_off()
     wait_ready(2)
     assert guest(2)["address"] == "10.88.0.2"
     assert ssh("hostname -I", name="natvm").out.strip() == "10.88.0.2"
