@@ -36,6 +36,10 @@ struct controller {
     char *storage_problem;
 };
 
+/* ---- controller_operator.c ---- */
+/* Before a node's new word is taken: cards that were known by their place and tell their own name keep their marks. */
+void controller_carry_marks(struct controller *c, const struct node_info *info, struct core_time now);
+
 /* ---- controller.c ---- */
 /* Tells of a node that turned silent, or speaks again, once; its tasks are shown in another way then. */
 void controller_note_online(struct controller *c, struct cluster_node *node, struct core_time now);

@@ -379,6 +379,7 @@ bool controller_hello(struct controller *c, struct node_info *info, const GPtrAr
         return kr_fail(error, REFUSED,
                        "a GPU that %s reports is reported by node %s already; one card cannot sit in two nodes",
                        info->name, other->info->name);
+    controller_carry_marks(c, info, now);
     node = cluster_put(c->pool.cluster, info);
     node->is_connected = true;
     cluster_heard(node, now);
@@ -403,6 +404,7 @@ void controller_heartbeat(struct controller *c, struct node_info *info, struct c
         node_info_free(info);
         return;
     }
+    controller_carry_marks(c, info, now);
     cluster_put(c->pool.cluster, info);
     cluster_heard(node, now);
     controller_note_online(c, node, now);

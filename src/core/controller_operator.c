@@ -194,3 +194,40 @@ bool controller_mark_gpu(struct controller *c, const char *node, int index, enum
     controller_submit_record(c, record);
     return true;
 }
+
+/* ---- cards that tell who they are ---- */
+
+/* A card that was known by its place alone, and now has a name of its own: what an operator said of it counts on. In memory at once, so that
+ * nothing is granted between; the record follows. */
+static void carry_mark(struct controller *c, const char *node, const struct gpu *before, const struct gpu *gpu,
+                       struct core_time now) {
+    const struct mark *mark = pool_mark_of_gpu(&c->pool, before->uuid);
+    struct order order = {.reason = ""};
+    char subject[MARK_SUBJECT_MAX_BYTES + 1], old[MARK_SUBJECT_MAX_BYTES + 1];
+    struct record *record;
+
+    if (!mark || pool_mark_of_gpu(&c->pool, gpu->uuid))
+        return;
+    mark_subject_of_gpu(before->uuid, old);
+    mark_subject_of_gpu(gpu->uuid, subject);
+    order.who = mark->who;
+    record = record_new();
+    record->mark = mark_new(subject, mark->is_drain, mark->who, mark->reason, mark->since_ms);
+    record->unmark = g_strdup(old);
+    record->audit = entry_of(&order, "gpu cordon", g_strdup_printf("GPU %d of node %s", gpu->index, node),
+                             "it has told its own name, what was said of it by its place counts on", now);
+    pool_set_mark(&c->pool, mark_copy(record->mark));
+    controller_submit_record(c, record);
+}
+
+void controller_carry_marks(struct controller *c, const struct node_info *info, struct core_time now) {
+    const struct cluster_node *node = cluster_find(c->pool.cluster, info->name);
+
+    for (guint i = 0; node && i < info->gpus->len; i++) {
+        const struct gpu *gpu = info->gpus->pdata[i];
+        const struct gpu *before = node_info_gpu_by_index(node->info, gpu->index);
+        if (before && gpu->uuid[0] && g_str_has_prefix(before->uuid, GPU_PLACE_PREFIX) &&
+            strcmp(before->pci, gpu->pci) == 0 && strcmp(before->uuid, gpu->uuid) != 0)
+            carry_mark(c, info->name, before, gpu, now);
+    }
+}

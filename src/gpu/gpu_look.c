@@ -392,7 +392,7 @@ static bool has_place(const json_t *uuids, const char *address) {
     size_t i;
 
     json_array_foreach (uuids, i, item)
-        if (g_str_has_prefix(json_string_value(item) ? json_string_value(item) : "", "PCI-") &&
+        if (g_str_has_prefix(json_string_value(item) ? json_string_value(item) : "", GPU_PLACE_PREFIX) &&
             g_str_has_suffix(json_string_value(item), address))
             return true;
     return false;

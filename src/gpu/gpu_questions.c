@@ -71,7 +71,7 @@ static const struct gpu_report_card *card_of(const struct gpu_monitor *monitor, 
 
     for (guint i = 0; !card && entry && i < report->cards->len; i++) {
         const struct gpu_report_card *other = report->cards->pdata[i];
-        if ((other->gpu->condition == GPU_CONDITION_BARE || g_str_has_prefix(uuid, "PCI-")) &&
+        if ((other->gpu->condition == GPU_CONDITION_BARE || g_str_has_prefix(uuid, GPU_PLACE_PREFIX)) &&
             strcmp(other->gpu->pci, entry->pci) == 0)
             card = other;
     }

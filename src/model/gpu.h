@@ -92,6 +92,9 @@ struct gpu_xid {
 };
 enum { GPU_MAX_XIDS = 16 };
 
+/* How names begin that say where a card is and not who it is (gpu/gpu_pci.h). */
+#define GPU_PLACE_PREFIX "PCI-"
+
 struct gpu {
     int index;
     char uuid[GPU_UUID_MAX_BYTES + 1]; /* empty while never learned */

@@ -71,7 +71,7 @@ static void on_cards_recovered(void *user) { executor_reconcile(((struct runner 
  * knows nothing of. */
 static char **gpus_nodes_of(void *user, const char *uuid) {
     const struct gpu_snapshot *snapshot = gpu_monitor_snapshot(((struct runner *)user)->monitor);
-    bool is_other = g_str_has_prefix(uuid, "AMD-") || g_str_has_prefix(uuid, "PCI-");
+    bool is_other = g_str_has_prefix(uuid, "AMD-") || g_str_has_prefix(uuid, GPU_PLACE_PREFIX);
     g_autoptr(GStrvBuilder) paths = g_strv_builder_new();
 
     if (!is_other)

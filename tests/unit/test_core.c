@@ -513,6 +513,36 @@ static void test_sick_card(void) { /* L57, L58, L60 */
     bed_free(bed);
 }
 
+/* A cordoned card without a driver, whose driver is loaded then: it has another name, and is cordoned still. */
+static void test_mark_follows_card(void) {
+    static const char place[] = "PCI-10de-2684-1a2b3c4d-0000:00:00.0";
+    struct bed *bed = bed_new();
+    const struct order order = {.who = "op", .reason = "smells burnt"};
+    struct node_info *info = make_node("mynode", 4);
+    const struct record *record;
+
+    g_strlcpy(((struct gpu *)info->gpus->pdata[0])->uuid, place, GPU_UUID_MAX_BYTES);
+    controller_heartbeat(bed->c, info, bed->now);
+    g_assert_true(controller_mark_gpu(bed->c, "mynode", 0, MARK_CORDON, &order, bed->now, on_marked, NULL, NULL));
+    commit(bed, NULL);
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now); /* "GPU-mynode-0" now */
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "smells burnt");
+    record = newest_record(bed);
+    g_assert_cmpstr(record->mark->subject, ==, "gpu:GPU-mynode-0");
+    g_assert_cmpstr(record->mark->reason, ==, "smells burnt");
+    g_assert_cmpstr(record->unmark, ==, "gpu:PCI-10de-2684-1a2b3c4d-0000:00:00.0");
+    commit(bed, NULL);
+    controller_heartbeat(bed->c, make_node("mynode", 4), bed->now);
+    g_assert_true(g_queue_is_empty(&bed->records)); /* once */
+    expect_refusal(bed, "mynode::0", 0, KR_ERROR_REFUSED, "smells burnt");
+    g_assert_true(controller_mark_gpu(bed->c, "mynode", 0, MARK_UNCORDON, &order, bed->now, on_marked, NULL, NULL));
+    commit(bed, NULL);
+    submit(bed, "mynode::0", 0);
+    commit(bed, NULL);
+    g_assert_cmpstr(bed->error, ==, NULL);
+    bed_free(bed);
+}
+
 static void test_black_hole(void) { /* L59 */
     static const char *const owners[] = {"alice@a", "bob@b", "alice@a"};
     struct bed *bed = bed_new();
@@ -611,6 +641,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/controller/numa-and-whole-cores", test_numa_and_whole_cores);
     g_test_add_func("/controller/auto-placement", test_auto_placement);
     g_test_add_func("/controller/L57-L58-L60-sick-card", test_sick_card);
+    g_test_add_func("/controller/R4-mark-follows-card", test_mark_follows_card);
     g_test_add_func("/controller/L59-black-hole", test_black_hole);
     g_test_add_func("/controller/events", test_events);
     return g_test_run();
