@@ -193,11 +193,16 @@ static void tell_gone_gpus(struct told_node *told, const json_t *rows, json_t **
     }
 }
 
-/* A machine's row has what its guest says, and that comes with its node's word. */
-static void mark_guests(struct event_view *view, const struct node_info *info) {
-    for (guint i = 0; i < info->guests->len; i++) {
-        const struct guest *guest = info->guests->pdata[i];
-        const struct task *task = controller_task(view->host->controller, guest->task_id);
+/* A machine's row has what its node says of its cards, and what its guest says while there is one: both come with the node's
+ * word, and both go with it. */
+static void mark_machines(struct event_view *view, const char *node) {
+    const struct controller *c = view->host->controller;
+    const GPtrArray *leases = ledger_of_node(controller_ledger(c), node); /* each task in memory has one */
+
+    for (guint i = 0; leases && i < leases->len; i++) {
+        const struct ledger_entry *entry = leases->pdata[i];
+        const struct task *task = controller_task(c, entry->lease.task_id);
+
         if (task && task->spec->vm)
             event_view_mark_vps(view, task->spec->vm->vps_id);
     }
@@ -213,7 +218,7 @@ static void tell_node(struct event_view *view, struct told_node *told, const str
         tell_gpu_row(told, row, with_figures, news);
     tell_gone_gpus(told, rows, news);
     json_decref(rows);
-    mark_guests(view, node->info);
+    mark_machines(view, node->info->name);
     told->is_urgent = false; /* also what looking at its cards has marked */
     told->is_stale &= !with_figures;
 }

@@ -304,6 +304,35 @@ static struct cluster_node *any_node(struct room *room) {
     return cluster_find(controller_cluster(room->bed.c), name);
 }
 
+static void set_condition(struct gpu *gpu, enum gpu_condition condition) {
+    gpu->condition = condition;
+    g_free(gpu->reason);
+    gpu->reason = condition == GPU_CONDITION_OK ? NULL : g_strdup_printf("condition %d", condition);
+}
+
+static void add_guest(struct node_info *info, uint32_t task_id, const char *address) {
+    struct guest *guest = g_new0(struct guest, 1);
+
+    guest->task_id = task_id;
+    guest->has_state = true;
+    g_strlcpy(guest->state.address, address, sizeof guest->state.address);
+    g_ptr_array_add(info->guests, guest);
+}
+
+/* Those whose guests the node tells of are others each time. */
+static void change_guests(struct room *room, struct node_info *info) {
+    g_autoptr(GPtrArray) all = controller_all_vps(room->bed.c);
+
+    g_ptr_array_set_size(info->guests, 0);
+    for (guint i = 0; i < all->len; i++) {
+        const struct vps *vps = all->pdata[i];
+        const struct task *task = controller_task(room->bed.c, vps->task_id);
+
+        if (task && strcmp(task->lease.node, info->name) == 0 && g_test_rand_int_range(0, 2))
+            add_guest(info, task->id, "10.0.0.1");
+    }
+}
+
 static void beat(struct room *room, const struct cluster_node *node, bool figures) {
     struct node_info *info = copy_info(node->info);
     struct gpu *gpu = info->gpus->pdata[g_test_rand_int_range(0, (int)info->gpus->len)];
@@ -314,12 +343,12 @@ static void beat(struct room *room, const struct cluster_node *node, bool figure
         gpu_set(gpu, GPU_MEM_USED, (int64_t)g_test_rand_int_range(0, 80000) << 20);
         info->mem_used_bytes = (int64_t)g_test_rand_int_range(0, 80000) << 20;
     } else if (g_test_rand_int_range(0, 3)) {
-        gpu->condition = g_test_rand_int_range(0, 2) ? GPU_CONDITION_OK : GPU_CONDITION_FAULT;
-        g_free(gpu->reason);
-        gpu->reason = gpu->condition == GPU_CONDITION_OK ? NULL : g_strdup("it fell off the bus");
+        set_condition(gpu, (enum gpu_condition)g_test_rand_int_range(GPU_CONDITION_OK, GPU_CONDITION_COUNT_));
     } else if (info->gpus->len > 1) {
         g_ptr_array_remove(info->gpus, gpu);
     }
+    if (!figures)
+        change_guests(room, info);
     controller_heartbeat(room->bed.c, info, room->bed.now);
     if (figures)
         event_view_mark_figures(room->view, name);
@@ -348,9 +377,9 @@ static void on_made(void *user, const struct vps *vps, const GError *error) {
     (void)error;
 }
 
-static void make_machine(struct room *room) {
+static void make_machine(struct room *room, const char *target) {
     static int n;
-    g_autofree char *name = g_strdup_printf("vm%d", n++), *target = g_strdup_printf("n%d", n % room->n_nodes);
+    g_autofree char *name = g_strdup_printf("vm%d", n++);
     char *none[] = {NULL};
     struct vm_spec vm = {.hostname = name,
                          .image = (char *)"debian",
@@ -362,7 +391,7 @@ static void make_machine(struct room *room) {
     struct vps *vps = g_new0(struct vps, 1);
 
     vps->name = g_steal_pointer(&name);
-    vps->target = g_steal_pointer(&target);
+    vps->target = g_strdup(target);
     spec.name = vm.hostname = vps->name;
     vps->spec = task_spec_copy(&spec);
     controller_vps_create(room->bed.c, vps, room->bed.now, on_made, NULL, NULL);
@@ -441,8 +470,9 @@ static void step(struct room *room) {
             fall_silent(room, node);
         break;
     case 12:
+        target = g_strdup_printf("%s%s", name, g_test_rand_int_range(0, 3) ? "::0" : "");
         if (g_test_rand_int_range(0, 2))
-            make_machine(room);
+            make_machine(room, target);
         else
             delete_machine(room);
         break;
@@ -515,6 +545,56 @@ static void test_figures_wait(void) {
     room_clear(&room);
 }
 
+/* What the node says of the only machine and its only card; what a reader then has of the machine. */
+static const json_t *machine_after(struct room *room, enum gpu_condition condition, const char *address) {
+    struct node_info *info = copy_info(any_node(room)->info);
+    const struct vps *vps;
+    g_autoptr(GPtrArray) all = controller_all_vps(room->bed.c);
+    g_autofree char *id = NULL;
+
+    g_assert_cmpuint(all->len, ==, 1);
+    vps = all->pdata[0];
+    id = g_strdup_printf("%u", vps->id);
+    set_condition(info->gpus->pdata[0], condition);
+    g_ptr_array_set_size(info->guests, 0);
+    if (address)
+        add_guest(info, vps->task_id, address);
+    controller_heartbeat(room->bed.c, info, room->bed.now);
+    event_view_mark_node(room->view, "n0");
+    turn(room, false);
+    return json_object_get(json_object_get(room->page, "vps"), id);
+}
+
+static void expect_machine(const json_t *row, const char *cards, const char *address) {
+    g_assert_true(json_is_true(json_object_get(row, "holds_lease")));
+    g_assert_cmpstr(json_string_value(json_object_get(row, "cards")), ==, cards);
+    g_assert_cmpstr(json_string_value(json_object_get(json_object_get(row, "guest"), "address")), ==, address);
+}
+
+/* While a card is bound or given back there is no guest, and it may be gone from one word to the next. */
+static void test_machine_follows_its_node(void) {
+    g_autofree char *switching = g_strdup_printf("GPU 0: condition %d", GPU_CONDITION_SWITCHING),
+                    *fault = g_strdup_printf("GPU 0: condition %d", GPU_CONDITION_FAULT);
+    struct room room;
+
+    room_init(&room);
+    room.bed.now = host_now();
+    room.n_nodes = 1;
+    say_hello(&room, "n0");
+    event_view_start(room.view);
+    room.page = whole_page(room.view);
+    make_machine(&room, "n0::0");
+    commit(&room.bed, NULL);
+    turn(&room, false);
+    expect_machine(machine_after(&room, GPU_CONDITION_OK, NULL), NULL, NULL);
+    expect_machine(machine_after(&room, GPU_CONDITION_SWITCHING, NULL), switching, NULL);
+    expect_machine(machine_after(&room, GPU_CONDITION_OK, NULL), NULL, NULL);
+    expect_machine(machine_after(&room, GPU_CONDITION_OK, "10.0.0.1"), NULL, "10.0.0.1");
+    expect_machine(machine_after(&room, GPU_CONDITION_OK, NULL), NULL, NULL);
+    expect_machine(machine_after(&room, GPU_CONDITION_FAULT, NULL), fault, NULL);
+    room_clear(&room);
+}
+
 static void test_storage_problem(void) {
     struct room room;
     json_t *news;
@@ -576,6 +656,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/events/figures", test_figures);
     g_test_add_func("/events/what is told adds up to what is", test_adds_up);
     g_test_add_func("/events/figures wait, states do not", test_figures_wait);
+    g_test_add_func("/events/a machine's row follows its node's word", test_machine_follows_its_node);
     g_test_add_func("/events/storage problem", test_storage_problem);
     g_test_add_func("/events/command is cut", test_command_is_cut);
     return g_test_run();

@@ -1,4 +1,4 @@
-/* A list of tasks: what is asked of the host, and whether a task that the stream tells of belongs into it. */
+/* What of all tasks is asked of the host, and whether a task that the stream tells of belongs into the answer. */
 import type { Task, TaskBrief, TaskState } from '../api/types.ts';
 import { quoteWords } from './shell_words.ts';
 
@@ -29,26 +29,18 @@ export function briefOf(task: Task): TaskBrief {
   return brief;
 }
 
-export function belongs(task: TaskBrief, f: TaskFilter): boolean {
+/** The part of the judgement that changes while a task lives. */
+export function hasStateOf(task: TaskBrief, f: TaskFilter): boolean {
   // A task that is over may hold its lease still: then it says what holds it.
-  if (f.status === 'live' && isOver(task.state) && !task.holding) return false;
-  if (f.status && f.status !== 'live' && !f.status.split(',').includes(task.state)) return false;
+  if (f.status === 'live') return !isOver(task.state) || Boolean(task.holding);
+  return !f.status || f.status.split(',').includes(task.state);
+}
+
+export function belongs(task: TaskBrief, f: TaskFilter): boolean {
+  if (!hasStateOf(task, f)) return false;
   if (f.node && task.node !== f.node) return false;
   if (f.owner && task.owner !== f.owner) return false;
   if (f.gpu && !task.gpus.some((gpu) => gpu.uuid === f.gpu)) return false;
   const q = f.q.toLowerCase();
   return !q || [task.name, task.command_text, String(task.id)].some((text) => text?.toLowerCase().includes(q));
-}
-
-/** The rows of a page once these tasks have changed: known ones are renewed or go, new ones come on top of the newest page. */
-export function mergeTasks(page: TaskBrief[], changed: TaskBrief[], f: TaskFilter, isNewest: boolean, limit: number): TaskBrief[] {
-  const rows = new Map(page.map((task) => [task.id, task]));
-  const newest = page[0]?.id ?? 0;
-  for (const task of changed) {
-    const known = rows.get(task.id);
-    if (known ? task.revision < known.revision && !isOver(task.state) : !isNewest || task.id < newest) continue;
-    if (belongs(task, f)) rows.set(task.id, task);
-    else rows.delete(task.id);
-  }
-  return [...rows.values()].sort((a, b) => b.id - a.id).slice(0, Math.max(limit, page.length));
 }

@@ -12,8 +12,8 @@ export interface Rest<T> {
   again: () => void;
 }
 
-/** path undefined: nothing is asked. */
-export function useRest<T>(path: string | undefined): Rest<T> {
+/** path undefined: nothing is asked. onAsk is called right before each request. */
+export function useRest<T>(path: string | undefined, onAsk?: () => void): Rest<T> {
   const [state, setState] = useState<{ path: string | undefined; data?: T; error?: Error }>({ path: undefined });
   const [isLoading, setLoading] = useState(false);
   const [turn, setTurn] = useState(0);
@@ -25,6 +25,7 @@ export function useRest<T>(path: string | undefined): Rest<T> {
     const abort = new AbortController();
     const number = ++seen.current;
     setLoading(true);
+    onAsk?.();
     get<T>(path, abort.signal)
       .then((data) => setState({ path, data }))
       .catch((error: Error) => {

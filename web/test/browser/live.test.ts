@@ -1,9 +1,10 @@
 /* What happens is seen without loading anything anew, and costs one cell. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Page } from 'playwright-core';
 import { openTab, watch } from './bed.ts';
 import { StreamProxy } from './proxy.ts';
-import { cluster, pageTest } from './setup.ts';
+import { cluster, pageTest, step } from './setup.ts';
 
 pageTest('a figure that changes draws its own cell anew and no other', '/', async ({ page }) => {
   await page.locator('.cell').nth(5).waitFor();
@@ -37,6 +38,81 @@ pageTest('a task that is submitted elsewhere appears in list and grid, and goes'
   await cluster.do('kill_everything');
   await page.getByText('No task matches').waitFor();
   await grid.getByRole('link', { name: 'GPU 1 of node2: free' }).waitFor();
+});
+
+/** "12 in all" or "3 match", as a number. */
+async function totalOf(page: Page): Promise<number> {
+  return Number((await page.locator('.view-head .sub').innerText()).replace(/\D/g, ''));
+}
+
+function totalText(page: Page, n: number): Promise<void> {
+  return page.locator('.view-head .sub', { hasText: new RegExp(`^${n} `) }).waitFor();
+}
+
+pageTest('what happens while the list of tasks is on its way is in the list', '/', async ({ page, context }) => {
+  const first = await cluster.submit('node2::0', ['sleep', '600'], ['--name', 'starts meanwhile']);
+  const other = await context.newPage();
+  await other.goto(`${cluster.url}/tasks`);
+  await other.getByText('starts meanwhile').waitFor();
+  const before = await totalOf(other);
+  let isHeld = (): void => undefined;
+  let letGo = (): void => undefined;
+  const held = new Promise<void>((resolve) => (isHeld = resolve));
+  const gate = new Promise<void>((resolve) => (letGo = resolve));
+  await page.route(
+    '**/api/v1/tasks?*',
+    async (route) => {
+      const response = await route.fetch();
+      const body = (await response.json()) as { tasks: { id: number; state: string; revision: number }[] };
+      // As if the host had answered a little earlier than it did.
+      for (const task of body.tasks) if (task.id === first) Object.assign(task, { state: 'pending', revision: 1 });
+      isHeld();
+      await gate;
+      await route.fulfill({ response, json: body });
+    },
+    { times: 1 },
+  );
+  await page.getByRole('link', { name: 'Tasks' }).click();
+  await held;
+  await cluster.do('wait_state', [first, 'running']);
+  const second = await cluster.submit('node2::1', ['sleep', '600'], ['--name', 'comes meanwhile']);
+  await cluster.do('wait_state', [second, 'running']);
+  for (const id of [first, second]) {
+    await cluster.do('cli', ['task', 'pause', String(id)]); // so that there is a last word on each, and nothing after it
+  }
+  for (const name of ['starts meanwhile', 'comes meanwhile']) {
+    await other.getByRole('row', { name }).locator('.badge', { hasText: 'paused' }).waitFor();
+  }
+  await page.waitForTimeout(300);
+  letGo();
+  for (const name of ['starts meanwhile', 'comes meanwhile']) {
+    await page.getByRole('row', { name }).locator('.badge', { hasText: 'paused' }).waitFor();
+  }
+  await totalText(page, before + 1);
+  await totalText(other, before + 1);
+});
+
+step('nothing runs any more', () => cluster.do('kill_everything'));
+
+pageTest('the number of tasks follows also where they cannot be seen', '/tasks', async ({ page, context }) => {
+  const id = await cluster.submit('node2::1', ['false'], ['--name', 'an older one']);
+  await cluster.do('wait_released', [id]);
+  await page.getByText('an older one').waitFor();
+  const total = await totalOf(page);
+  const older = await context.newPage();
+  await older.goto(`${cluster.url}/tasks?before=${id}`);
+  await totalText(older, total);
+  const failed = await context.newPage();
+  await failed.goto(`${cluster.url}/tasks?status=failed`);
+  await failed.getByText('an older one').waitFor();
+  const ofFailed = await totalOf(failed);
+  await cluster.do('wait_released', [await cluster.submit('node2::1', ['false'], ['--name', 'a newer one'])]);
+  await page.getByText('a newer one').waitFor();
+  await failed.getByText('a newer one').waitFor();
+  await totalText(page, total + 1);
+  await totalText(failed, ofFailed + 1);
+  await totalText(older, total + 1);
+  assert.equal(await older.getByText('a newer one').count(), 0);
 });
 
 pageTest('a card fails while the page is open', '/nodes/mynode/gpus/1', async ({ page, context }) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TaskBrief } from '../../src/api/types.ts';
-import { belongs, mergeTasks } from '../../src/lib/task_filter.ts';
+import { belongs } from '../../src/lib/task_filter.ts';
 
 const ALL = { status: '', node: '', owner: '', q: '' };
 
@@ -19,15 +19,4 @@ test('a task belongs into a list as the host would judge it', () => {
     assert.equal(belongs(held, { ...ALL, ...filter }), yes, JSON.stringify(filter));
   }
   assert.equal(belongs(task(7, { state: 'failed' }), { ...ALL, status: 'live' }), false);
-});
-
-test('the stream renews, adds and removes rows', () => {
-  const page = [task(5), task(4), task(3)];
-  const ids = (changed: TaskBrief[], filter = ALL, isNewest = true) => mergeTasks(page, changed, filter, isNewest, 3).map((t) => t.id);
-  assert.deepEqual(ids([task(6)]), [6, 5, 4]);
-  assert.deepEqual(ids([task(6)], ALL, false), [5, 4, 3], 'not on an older page');
-  assert.deepEqual(ids([task(1)]), [5, 4, 3], 'an old task that changes stays where it is');
-  assert.deepEqual(ids([task(4, { state: 'failed', revision: 2 })], { ...ALL, status: 'running' }), [5, 3]);
-  assert.equal(mergeTasks(page, [task(4, { state: 'failed', revision: 2 })], ALL, true, 3)[1]!.state, 'failed');
-  assert.equal(mergeTasks([task(4, { revision: 9 })], [task(4, { state: 'pending', revision: 2 })], ALL, true, 3)[0]!.state, 'running', 'an older word');
 });
