@@ -196,6 +196,10 @@ static bool start(struct host *host, GError **error) {
     host->server = http_server_new(&host->loop, listen, host_routes, host, error);
     if (!host->server)
         return false;
+    if (!http_server_add_names(host->server, config_list(host->config, "host_names"), error)) {
+        g_prefix_error_literal(error, "host_names: ");
+        return false;
+    }
     http_server_set_fallback(host->server, &pages_route);
     start_handles(host);
     log_info("host %s of cluster %s listens on %s (port %d)", KR_VERSION, host->cluster_id, listen,

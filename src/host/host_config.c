@@ -5,6 +5,12 @@ const struct config_key host_config_keys[] = {
      .type = CONFIG_STRING,
      .fallback = "127.0.0.1:8000",
      .help = "ADDRESS:PORT for the API; anyone who can reach it can submit, so keep it on loopback or behind a proxy"},
+    {.name = "host_names",
+     .type = CONFIG_LIST,
+     .fallback = "",
+     .help =
+         "names under which this host is reached, as in a URL, without port: what browsers and a proxy may use besides "
+         "localhost, addresses and this machine's own host name"},
     {.name = "state_dir",
      .type = CONFIG_PATH,
      .fallback = "/var/lib/kohakuriver/host",

@@ -1,6 +1,5 @@
 #include "net/http_server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "net/http_names.h"
 #include "net/ws_handshake.h"
 
 enum {
@@ -22,6 +22,7 @@ enum {
     STREAM_BLOCK = 64 * 1024,
     SOURCE_BLOCK = 4 * 1024, /* for HTTP/1.0 alone: chunks are made in the connection's own memory */
     SWEEP_MS = 2000,
+    HOST_SHOWN_BYTES = 255,
 };
 
 struct http_server {
@@ -34,6 +35,7 @@ struct http_server {
     const struct http_route *routes;
     const struct http_route *fallback; /* NULL: none */
     void *app;
+    struct http_names *names;
     int port;
     bool loopback_only;
     bool is_running; /* inside MHD_run */
@@ -329,37 +331,47 @@ static enum MHD_Result check_query(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-/* A page of another site that had its name rebound to 127.0.0.1 would send that name. */
-static bool host_header_ok(const struct http_exchange *x) {
-    const char *host = http_header(x, "Host");
-    struct in6_addr address;
-    g_autofree char *name = NULL;
+/* What browsers add of themselves, and pages cannot take away. */
+static bool is_from_browser(const struct http_exchange *x) {
+    return http_header(x, "Origin") || http_header(x, "Sec-Fetch-Site") || http_header(x, "Sec-Fetch-Mode");
+}
 
-    if (!x->server->loopback_only || !host || host[0] == '[')
+/* A page of another site that had its name rebound to this machine would send that name. A server that other machines
+ * reach may have names that it does not know, so only browsers are held to those that it does. On loopback everybody is. */
+static bool host_header_ok(const struct http_exchange *x, GError **error) {
+    const char *host = http_header(x, "Host");
+    g_autofree char *shown = NULL;
+
+    if (!host || http_names_has(x->server->names, host) || (!x->server->loopback_only && !is_from_browser(x)))
         return true;
-    name = g_strndup(host, strcspn(host, ":"));
-    return g_ascii_strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, &address) == 1;
+    shown = g_strndup(host, HOST_SHOWN_BYTES);
+    for (char *c = shown; *c; c++)
+        if (!g_ascii_isgraph(*c))
+            *c = '?';
+    return kr_fail(error, FORBIDDEN,
+                   "the Host \"%s\" is no known name of this host: use localhost or an address, or list it in the "
+                   "setting host_names",
+                   shown);
 }
 
 /* A browser names the page that a request comes from when it may change something: any method but GET and HEAD, and every
  * WebSocket. Pages of another site have no business here, whoever is at that browser (cross-site request forgery, cross-site
  * WebSocket hijacking). Other clients send no Origin. */
 static bool origin_ok(const struct http_exchange *x, const char *method) {
-    const char *origin = http_header(x, "Origin"), *host = http_header(x, "Host"), *authority;
+    const char *origin = http_header(x, "Origin"), *host = http_header(x, "Host");
     bool reads_only = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 
     if (!origin || (reads_only && !http_header(x, "Upgrade")))
         return true;
-    authority = strstr(origin, "://");
-    return authority && host && g_ascii_strcasecmp(authority + strlen("://"), host) == 0;
+    return host && http_same_origin(origin, host);
 }
 
 static bool check_request(struct http_exchange *x, const char *method, const char *path, GError **error) {
     struct query_check query = {0};
     const char *type;
 
-    if (!host_header_ok(x))
-        return kr_fail(error, FORBIDDEN, "the Host header names another machine; use localhost or an address");
+    if (!host_header_ok(x, error))
+        return false;
     if (!origin_ok(x, method))
         return kr_fail(error, FORBIDDEN, "the request comes from a page of another site (its Origin is not this Host)");
     if (!find_route(x, method, path, error))
@@ -663,9 +675,11 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const s
     server->loop = loop;
     server->routes = routes;
     server->app = app;
+    server->names = http_names_new();
     server->waiting = g_hash_table_new(NULL, NULL);
     if (!bind_daemon(server, listen, error)) {
         g_hash_table_unref(server->waiting);
+        http_names_free(server->names);
         g_free(server);
         return NULL;
     }
@@ -681,6 +695,10 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const s
 
 void http_server_set_fallback(struct http_server *server, const struct http_route *fallback) {
     server->fallback = fallback;
+}
+
+bool http_server_add_names(struct http_server *server, char *const *list, GError **error) {
+    return http_names_add(server->names, list, error);
 }
 
 int http_server_port(const struct http_server *server) { return server->port; }
@@ -724,6 +742,7 @@ void http_server_free(struct http_server *server) {
     if (listen_fd != MHD_INVALID_SOCKET)
         close(listen_fd);
     g_hash_table_unref(server->waiting);
+    http_names_free(server->names);
     uv_close((uv_handle_t *)&server->poll, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);
     uv_close((uv_handle_t *)&server->sweep, on_handle_closed);

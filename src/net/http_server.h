@@ -1,8 +1,12 @@
 #pragma once
 /* The host's HTTP server: libmicrohttpd on the libuv loop, no thread of its own. A handler gets an exchange with its
  * whole body and answers at once or later; it may stream, or turn the connection into a WebSocket. Limits are checked
- * before a handler runs: body size by the route, JSON content type, known query parameters, the Host header on a
- * loopback listener (a browser's DNS rebinding), the Origin of what may change something (a page of another site). */
+ * before a handler runs: body size by the route, JSON content type, known query parameters, the Host header
+ * (a browser's DNS rebinding), the Origin of what may change something (a page of another site): net/http_names.h.
+ *
+ * The Host is an address, localhost, this machine's own host name or a name of http_server_add_names. Every other one is
+ * refused on a loopback listener, and on other listeners when a browser sends it (Origin, Sec-Fetch-Site, Sec-Fetch-Mode).
+ * Over plain http a browser sends none of them with a GET of a page's own: only on loopback are such reads guarded. */
 
 #include <glib.h>
 #include <jansson.h>
@@ -46,6 +50,9 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *listen, const s
 /* Who answers GET and HEAD of paths that no route has, whatever their query; of the row only `handle` counts. It outlives the
  * server. Without one they are 404. */
 void http_server_set_fallback(struct http_server *server, const struct http_route *fallback);
+/* More names under which this server is reached, as a proxy or a browser sends them in Host, without port: http_names_add.
+ * `list` stays the caller's; KR_ERROR_USAGE when one is no name, what came before it is added. */
+bool http_server_add_names(struct http_server *server, char *const *list, GError **error);
 int http_server_port(const struct http_server *server);
 /* Stops accepting; answers 503 to what is not answered yet, cuts streams. Frees. NULL is fine. */
 void http_server_free(struct http_server *server);

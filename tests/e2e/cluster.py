@@ -218,7 +218,8 @@ def scenario(name):
 
 class Cluster:
     def __init__(self, nodes=("mynode", "node2"), engine=True, hook=True, host_state_dir=None, address="127.0.0.1",
-                 **host_options):
+                 listen_address=None, **host_options):
+        """listen_address: where the host listens, when that is more than the address at which it is asked."""
         for needed in (EXE, NVML, HOOK_DIR / "nvidia-container-runtime-hook", FAKES / "simtree.py"):
             if not Path(needed).exists():
                 raise Skip("%s is not built" % needed)
@@ -230,7 +231,7 @@ class Cluster:
         self.url = "http://%s:%d" % (address, self.port)
         self.host_state_dir = Path(host_state_dir or self.dir / "host")
         self.token_file = self.host_state_dir / "join-token"
-        options = {"listen": "%s:%d" % (address, self.port), "state-dir": self.host_state_dir, "heartbeat-ms": HEARTBEAT_MS,
+        options = {"listen": "%s:%d" % (listen_address or address, self.port), "state-dir": self.host_state_dir, "heartbeat-ms": HEARTBEAT_MS,
                    "offline-after-ms": OFFLINE_MS}
         options.update({k.replace("_", "-"): v for k, v in host_options.items()})
         self.host = Daemon("host", [EXE, "host"] + ["--%s=%s" % item for item in options.items()], self.dir / "host.log")

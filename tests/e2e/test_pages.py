@@ -3,8 +3,10 @@ import base64
 import gzip
 import http.client
 import re
+import subprocess
+import tempfile
 
-from cluster import Cluster, main
+from cluster import EXE, Cluster, main
 
 c = None
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
@@ -21,9 +23,9 @@ def teardown_module():
         c.destroy()
 
 
-def ask(method, path, body=None, **headers):
+def ask(method, path, body=None, cluster=None, **headers):
     """-> (status, headers, bytes); headers' names with _ for -."""
-    connection = http.client.HTTPConnection(c.address, c.port, timeout=10)
+    connection = http.client.HTTPConnection((cluster or c).address, (cluster or c).port, timeout=10)
     connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
     answer = connection.getresponse()
     data = answer.read()
@@ -80,8 +82,8 @@ def test_the_page_keeps_its_own_rules():
     assert "<style" not in page and not re.search(r"\sstyle=|\son\w+=|https?://", page), page
 
 
-def upgrade(path, origin):
-    return ask("GET", path, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version="13", Sec_WebSocket_Protocol="x",
+def upgrade(path, origin, cluster=None, **headers):
+    return ask("GET", path, cluster=cluster, **headers, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version="13", Sec_WebSocket_Protocol="x",
                Sec_WebSocket_Key=base64.b64encode(b"0" * 16).decode(), **({"Origin": origin} if origin else {}))
 
 
@@ -102,6 +104,58 @@ def test_R10_pages_of_other_sites_change_nothing():
     for origin in (own, None):
         assert upgrade("/api/v1/vps/1/connect", origin)[0] == 404  # there is no such machine
     assert ask("OPTIONS", "/api/v1/tasks", Origin="http://evil.example", Access_Control_Request_Method="POST")[0] in (403, 405)
+
+
+def check_names(cluster, guards_all):
+    """guards_all: also against clients that are no browsers."""
+    def post(host, origin=None, **headers):
+        headers.update({"Origin": origin} if origin else {})
+        return ask("POST", "/api/v1/tasks", b'{"command":["true"],"targets":["nowhere::0"]}', cluster, Host=host,
+                   Content_Type="application/json", **headers)
+
+    # as a proxy with TLS passes it on: heard, and refused for what it asks
+    for host in ("river.example.com", "river.example.com:443", "River.Example.com", "gpu.example.com"):
+        origin = "https://" + host.split(":")[0]
+        status, _, answer = post(host, origin)
+        assert status == 400 and b"nowhere" in answer, (host, status, answer)
+        assert upgrade("/api/v1/vps/1/connect", origin, cluster, Host=host)[0] == 404, host
+        assert post(host)[0] == 400 and ask("GET", "/", cluster=cluster, Host=host, Sec_Fetch_Site="none")[0] == 200, host
+    status, _, answer = post("river.example.com", "https://evil.example")
+    assert status == 403 and b"another site" in answer, (status, answer)
+    # as a page sends it whose name was rebound to this address
+    for host in ("evil.example", "evil.example:%d" % cluster.port, "river.example.com.evil.example"):
+        for status, _, answer in (post(host, "http://" + host), upgrade("/api/v1/vps/1/connect", "http://" + host, cluster, Host=host),
+                                  ask("GET", "/api/v1/tasks", cluster=cluster, Host=host, Sec_Fetch_Site="same-origin"),
+                                  ask("GET", "/", cluster=cluster, Host=host, Sec_Fetch_Mode="navigate")):
+            assert status == 403 and host.encode() in answer and b"host_names" in answer, (host, status, answer)
+        assert ask("GET", "/api/v1/tasks", cluster=cluster, Host=host)[0] == (403 if guards_all else 200), host
+        assert post(host)[0] == (403 if guards_all else 400), host
+
+
+def test_R10_a_host_behind_a_proxy_has_the_names_that_it_is_told():
+    cluster = Cluster(nodes=(), engine=False, host_names="river.example.com; gpu.example.com")
+    try:
+        check_names(cluster, guards_all=True)
+    finally:
+        cluster.destroy()
+    status, _, answer = ask("GET", "/api/v1/version", Host="river.example.com")  # not told
+    assert status == 403 and b"host_names" in answer, answer
+
+
+def test_R10_browsers_cannot_be_led_to_an_address_of_the_network_by_another_name():
+    cluster = Cluster(nodes=(), engine=False, listen_address="0.0.0.0", host_names="river.example.com; gpu.example.com")
+    try:
+        check_names(cluster, guards_all=False)
+    finally:
+        cluster.destroy()
+
+
+def test_a_host_name_that_can_never_match_stops_the_host():
+    for wrong in ("https://river.example.com", "river.example.com:443", "*.example.com"):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([EXE, "host", "--state-dir=" + folder + "/host", "--listen=127.0.0.1:0", "--host-names=" + wrong],
+                                  capture_output=True, text=True, timeout=30)
+        assert done.returncode == 2 and "host_names" in done.stderr and wrong in done.stderr, (wrong, done)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ struct bed {
     size_t received, written;
     bool is_gone;
     struct http_exchange *held;
-    const char *origin; /* a header to send with a type; NULL: none */
+    const char *origin; /* a header to send with a type, and with a WebSocket; NULL: none */
+    const char *host;   /* likewise */
     /* WebSocket */
     struct ws *server_ws, *client_ws;
     size_t echoed, echo_bytes;
@@ -125,17 +126,19 @@ static const struct http_route routes[] = {
     {0},
 };
 
-static struct bed *bed_new(void) {
+static struct bed *bed_new_on(const char *listen) {
     struct bed *bed = g_new0(struct bed, 1);
     g_autoptr(GError) error = NULL;
 
     uv_loop_init(&bed->loop);
-    bed->server = http_server_new(&bed->loop, "127.0.0.1:0", routes, bed, &error);
+    bed->server = http_server_new(&bed->loop, listen, routes, bed, &error);
     g_assert_no_error(error);
     bed->base = g_strdup_printf("http://127.0.0.1:%d", http_server_port(bed->server));
     bed->client = http_client_new(&bed->loop);
     return bed;
 }
+
+static struct bed *bed_new(void) { return bed_new_on("127.0.0.1:0"); }
 
 static void close_handle(uv_handle_t *handle, void *arg) {
     (void)arg;
@@ -181,7 +184,7 @@ static struct http_call *start(struct bed *bed, const char *method, const char *
                                const char *body, size_t len, bool streamed) {
     g_autofree char *url = g_strconcat(bed->base, path, NULL);
     g_autofree char *header = g_strdup_printf("Content-Type: %s", type ? type : "");
-    const char *headers[] = {header, bed->origin, NULL};
+    const char *headers[] = {header, bed->origin ? bed->origin : bed->host, bed->origin ? bed->host : NULL, NULL};
     struct http_request request = {.method = method,
                                    .url = url,
                                    .headers = type ? headers : NULL,
@@ -406,7 +409,7 @@ static void on_dialled(void *user, struct ws *ws, const GError *error) {
 
 static void dial(struct bed *bed, const char *path, const char *subprotocol) {
     g_autofree char *url = g_strconcat(bed->base, path, NULL);
-    const char *headers[] = {bed->origin, NULL};
+    const char *headers[] = {bed->origin ? bed->origin : bed->host, bed->origin ? bed->host : NULL, NULL};
 
     bed->is_done = false;
     ws_dial_start(&bed->loop, url, headers, subprotocol, 5000, on_dialled, bed);
@@ -430,6 +433,88 @@ static void test_ws_origin(void) {
     ws_close(bed->client_ws, 1000, "good-bye");
     while (!bed->close_reason)
         uv_run(&bed->loop, UV_RUN_ONCE);
+    bed_free(bed);
+}
+
+static void expect_host(struct bed *bed, const char *host, const char *mark, bool is_fine) {
+    g_autofree char *header = g_strdup_printf("Host: %s", host);
+
+    bed->host = header;
+    bed->origin = mark;
+    expect(bed, "GET", "/p/a/x", "text/plain", NULL, is_fine ? 200 : 403, is_fine ? "\"a\"" : "setting host_names");
+    if (!is_fine && !strstr(bed->body, host))
+        g_error("\"%s\" does not name \"%s\"", bed->body, host);
+    bed->host = bed->origin = NULL;
+}
+
+static const char *const browser_marks[] = {"Origin: https://river.example.com", "Sec-Fetch-Site: same-origin",
+                                            "Sec-Fetch-Mode: navigate"};
+
+static void expect_own_hosts(struct bed *bed) {
+    g_auto(GStrv) names = g_strsplit("river.example.com", ";", -1);
+    const char *const own[] = {"localhost",       "LOCALHOST:99",      "127.0.0.1",
+                               "10.1.2.3:8000",   "[::1]:8000",        "[fe80::1]",
+                               g_get_host_name(), "river.example.com", "River.Example.com:443"};
+
+    g_assert_true(http_server_add_names(bed->server, names, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(own); i++) {
+        expect_host(bed, own[i], NULL, true);
+        for (size_t k = 0; k < G_N_ELEMENTS(browser_marks); k++)
+            expect_host(bed, own[i], browser_marks[k], true);
+    }
+}
+
+/* R10, DNS rebinding: on loopback nobody may use a name that is not this host's. */
+static void test_host_names(void) {
+    struct bed *bed = bed_new();
+    g_auto(GStrv) wrong = g_strsplit("https://river.example.com;evil.example", ";", -1);
+    g_autoptr(GError) error = NULL;
+
+    expect_host(bed, "river.example.com", NULL, false);
+    expect_own_hosts(bed);
+    for (size_t k = 0; k < G_N_ELEMENTS(browser_marks); k++)
+        expect_host(bed, "evil.example", browser_marks[k], false);
+    expect_host(bed, "evil.example", NULL, false);
+    expect_host(bed, "evil.example:8000", NULL, false);
+    bed->host = "Host: evil.example";
+    bed->origin = "Origin: http://evil.example"; /* as a page sends it whose name was rebound */
+    expect(bed, "POST", "/echo", "application/json", "{}", 403, "the Host \\\"evil.example\\\"");
+    bed->host = "Host: ev\xff\"il\t.example";
+    expect(bed, "POST", "/echo", "application/json", "{}", 403, "ev?\\\"il?.example");
+    bed->host = "Host: river.example.com";
+    bed->origin = "Origin: https://river.example.com";
+    expect(bed, "POST", "/echo", "application/json", "{}", 200, "{}");
+    bed->host = "Host: river.example.com:443";
+    expect(bed, "POST", "/echo", "application/json", "{}", 200, "{}");
+    bed->origin = "Origin: https://evil.example";
+    expect(bed, "POST", "/echo", "application/json", "{}", 403, "page of another site");
+    g_assert_false(http_server_add_names(bed->server, wrong, &error));
+    g_assert_nonnull(strstr(error->message, "https://river.example.com"));
+    bed_free(bed);
+}
+
+/* R10, DNS rebinding of an address that other machines reach: a browser must know the name; the command line, runners and
+ * Prometheus may have one of their own. */
+static void test_host_names_beyond_loopback(void) {
+    struct bed *bed = bed_new_on("0.0.0.0:0");
+
+    expect_host(bed, "river.example.com", browser_marks[0], false);
+    expect_own_hosts(bed);
+    for (size_t k = 0; k < G_N_ELEMENTS(browser_marks); k++)
+        expect_host(bed, "evil.example:8000", browser_marks[k], false);
+    expect_host(bed, "gpu-host.lan:8000", NULL, true);
+    bed->host = "Host: gpu-host.lan:8000";
+    expect(bed, "POST", "/echo", "application/json", "{}", 200, "{}");
+    dial(bed, "/ws", "test.v1"); /* a runner */
+    g_assert_null(bed->error);
+    ws_free(g_steal_pointer(&bed->client_ws));
+    while (!bed->close_reason && bed->server_ws)
+        uv_run(&bed->loop, UV_RUN_ONCE);
+    bed->host = "Host: evil.example:8000";
+    bed->origin = "Origin: http://evil.example:8000";
+    expect(bed, "POST", "/echo", "application/json", "{}", 403, "the Host \\\"evil.example:8000\\\"");
+    dial(bed, "/ws", "test.v1");
+    g_assert_nonnull(strstr(bed->error, "403"));
     bed_free(bed);
 }
 
@@ -504,6 +589,8 @@ int main(int argc, char **argv) {
     g_test_add_func("/http/fallback", test_fallback);
     g_test_add_func("/http/source", test_source);
     g_test_add_func("/http/origin", test_origin);
+    g_test_add_func("/http/host-names", test_host_names);
+    g_test_add_func("/http/host-names-beyond-loopback", test_host_names_beyond_loopback);
     g_test_add_func("/http/deferred", test_deferred);
     g_test_add_func("/http/stop-answers", test_stop_answers);
     g_test_add_func("/http/stream", test_stream);
