@@ -185,6 +185,17 @@ static GPtrArray *read_job(struct side *side, struct job *job) {
     return task_rows_query(side->rows, &job->query, &job->error);
 }
 
+/* One moment for the whole answer: it may take several statements, and the writer does not wait. */
+static void answer(struct side *side, struct job *job) {
+    if (!sqlite_run(side->db, "BEGIN", &job->error))
+        return;
+    if (job->kind == JOB_PAGE)
+        task_list_page(side->db, &job->filter, &job->page, &job->error);
+    else
+        job->rows = read_job(side, job);
+    sqlite3_exec(side->db, "ROLLBACK", NULL, NULL, NULL); /* nothing was written */
+}
+
 static void *reader_main(void *arg) {
     struct store *store = arg;
 
@@ -194,10 +205,7 @@ static void *reader_main(void *arg) {
             job_free(job);
             return NULL;
         }
-        if (job->kind == JOB_PAGE)
-            task_list_page(store->reader.db, &job->filter, &job->page, &job->error);
-        else
-            job->rows = read_job(&store->reader, job);
+        answer(&store->reader, job);
         g_async_queue_push(store->done, job);
         uv_async_send(&store->async);
     }

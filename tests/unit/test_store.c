@@ -234,6 +234,31 @@ static void expect_page(struct bed *bed, struct task_filter filter, const char *
     g_assert_cmpint(bed->total, ==, total);
 }
 
+static void on_whole_page(void *user, const struct task_page *page, const GError *error) {
+    struct bed *bed = user;
+
+    g_assert_no_error(error);
+    g_assert_false(page->has_more);
+    g_assert_cmpint(page->total, ==, page->tasks->len);
+    bed->answered++;
+}
+
+/* Also while tasks are written all the time: page and total are of one moment. */
+static void test_total_fits_page(void) {
+    enum { TASKS = 200 };
+    const struct task_filter all = {.limit = TASKS + 1, .wants_total = true};
+    struct bed *bed = bed_new();
+
+    for (uint32_t id = 1; id <= TASKS; id++) {
+        put(bed, make_task(id, NULL, TASK_COMPLETED));
+        store_query_page(bed->store, &all, on_whole_page, bed);
+        if (id % 4 == 0)
+            wait_for(bed, (int)id);
+    }
+    wait_for(bed, 2 * TASKS);
+    bed_free(bed);
+}
+
 static struct task *named_task(uint32_t id, const char *uuid, enum task_state state, const char *name,
                                const char *owner) {
     struct task *task = make_task(id, uuid, state);
@@ -543,6 +568,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/store/events-and-pardons", test_events_and_pardons);
     g_test_add_func("/store/R1-one-holder", test_one_holder);
     g_test_add_func("/store/lists", test_lists);
+    g_test_add_func("/store/the total fits the page", test_total_fits_page);
     g_test_add_func("/store/lists of old rows", test_lists_of_old_rows);
     g_test_add_func("/store/lists of 100,000 tasks", test_lists_of_many);
     g_test_add_func("/store/full-disk", test_full_disk);
