@@ -180,6 +180,7 @@ def test_a_guest_reboot_is_no_end():
 
 
 def test_power_off_by_stop_and_a_second_start_on_the_same_disk():
+    ssh("echo mark > mark; sync")
     c.cli("vps", "stop", "gpuvm", code=0)
     wait_until(lambda: "it is off: %r" % vps(), lambda: vps()["state"] == "stopped", 90)
     assert "guest" not in vps() and not vps()["holds_lease"], vps()
