@@ -78,6 +78,18 @@ static void print_json(json_t *json) {
     json_decref(json);
 }
 
+/* Takes both; store NULL: it could not be opened, and nothing is printed. */
+static bool end_list(struct image_store *store, json_t *json, char *const *options) {
+    bool ok = store != NULL;
+
+    if (ok && wants_json(options))
+        print_json(json);
+    else
+        json_decref(json);
+    image_store_free(store);
+    return ok;
+}
+
 bool image_tool_list(const struct config *config, char *const *options, char *const *args, GError **error) {
     struct image_store *store = open_store(config, error);
     g_autoptr(GPtrArray) images = store ? image_store_list(store) : NULL;
@@ -93,12 +105,7 @@ bool image_tool_list(const struct config *config, char *const *options, char *co
             printf("%-24s %10s  %.12s  %s\n", image->name, units_bytes_to_str(image->virtual_bytes, size),
                    image->sha256, image->source);
     }
-    if (store && wants_json(options))
-        print_json(json);
-    else
-        json_decref(json);
-    image_store_free(store);
-    return store != NULL;
+    return end_list(store, json, options);
 }
 
 bool image_tool_delete(const struct config *config, char *const *options, char *const *args, GError **error) {
@@ -143,12 +150,7 @@ bool image_tool_disk_list(const struct config *config, char *const *options, cha
             printf("%-8u %10s  %-24s %s\n", disk->vps_id, units_bytes_to_str(disk->bytes, size), disk->image,
                    holder ? holder : "-");
     }
-    if (store && wants_json(options))
-        print_json(json);
-    else
-        json_decref(json);
-    image_store_free(store);
-    return store != NULL;
+    return end_list(store, json, options);
 }
 
 bool image_tool_disk_delete(const struct config *config, char *const *options, char *const *args, GError **error) {

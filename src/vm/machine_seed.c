@@ -75,17 +75,14 @@ static char **name_servers(const struct machine *m) {
     return servers;
 }
 
-/* With its address, where that is given by the node. */
-static bool write_placed(const struct machine *m, const struct vm_disk *disk, const struct cloud_init *unplaced,
+/* In the node's own network for machines: with the address that the node gives. */
+static bool write_in_nat(const struct machine *m, const struct vm_disk *disk, const struct cloud_init *base,
                          GError **error) {
-    g_autofree char *address = g_strdup_printf("%s/%d", disk->address,
-                                               machine_needs_nat(m) ? m->context->nat->prefix : 0);
+    g_autofree char *address = g_strdup_printf("%s/%d", disk->address, m->context->nat->prefix);
     g_auto(GStrv) servers = name_servers(m);
     char gateway[NAT_ADDRESS_BYTES];
-    struct cloud_init c = *unplaced;
+    struct cloud_init c = *base;
 
-    if (!machine_needs_nat(m))
-        return write_files(m, unplaced, error);
     nat_address_to_str(m->context->nat->address, gateway);
     c.address = address;
     c.gateway = gateway;
@@ -118,7 +115,7 @@ bool machine_write_seed(const struct machine *m, GError **error) {
     if (disk) {
         c.instance_id = disk->uuid;
         c.mac = disk->mac;
-        ok = write_placed(m, disk, &c, error);
+        ok = machine_needs_nat(m) ? write_in_nat(m, disk, &c, error) : write_files(m, &c, error);
     }
     vm_disk_free(disk);
     return ok;
